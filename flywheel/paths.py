@@ -1,0 +1,84 @@
+"""Identity → path, and nothing else: the one place that knows where a thing lies. No folder is made here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All folders of one project. Two clones have two homes and never meet."""
+
+    home: Path
+
+    @property
+    def external(self) -> Path:
+        """Archives, as they were downloaded or given."""
+        return self.home / "data" / "external"
+
+    def raw(self, source: str) -> Path:
+        """A source, unpacked and untouched."""
+        return self.home / "data" / "raw" / source
+
+    @property
+    def interim(self) -> Path:
+        return self.home / "data" / "interim"
+
+    def index(self, index_id: str) -> Path:
+        """`index.parquet` and its manifest."""
+        return self.interim / index_id
+
+    def quarantine(self, index_id: str) -> Path:
+        """CSV: the rows that a row-level expectation took out, with the reason."""
+        return self.interim / "quarantine" / f"{index_id}.csv"
+
+    @property
+    def images(self) -> Path:
+        """The original bytes of every image of every version, by image id."""
+        return self.home / "data" / "processed" / "images"
+
+    @property
+    def datasets(self) -> Path:
+        return self.home / "data" / "processed"
+
+    def dataset(self, dataset_id: str) -> Path:
+        return self.datasets / dataset_id
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    def model(self, model_id: str) -> Path:
+        return self.models / model_id
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    def report(self, evaluation_id: str) -> Path:
+        """An evaluation's record, its per-image results and `report.html`."""
+        return self.reports / evaluation_id
+
+    def figures(self, model_id: str) -> Path:
+        return self.reports / "figures" / model_id
+
+    @property
+    def validations(self) -> Path:
+        """Great Expectations' results, a JSON each."""
+        return self.reports / "validations"
+
+    @property
+    def data_docs(self) -> Path:
+        return self.reports / "data_docs"
+
+    @property
+    def state(self) -> Path:
+        """What tools keep for themselves (Prefect, BentoML, W&B, caches), and the default ledger."""
+        return self.home / ".flywheel"
+
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.db"
+
+    @property
+    def bentoml(self) -> Path:
+        return self.state / "bentoml"

@@ -1,0 +1,171 @@
+"""What a user can set: the environment (`Settings`, documented in `.env.example`) and the parameters of each flow."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flywheel.paths import Paths
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """The environment, or `.env` in the project's folder."""
+
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_file=PROJECT / ".env", extra="ignore")
+
+    home: Path = Field(default=PROJECT, description="The folder that holds data/, models/, reports/ and .flywheel/.")
+    database_url: str = Field(default="", description="The ledger. Empty: SQLite in .flywheel/ledger.db.")
+    cifar10_url: str = Field(
+        default="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        description="Where cifar-10-binary.tar.gz is downloaded from; name a mirror here.",
+    )
+    download_timeout: float = Field(
+        default=15.0, gt=0, le=600, description="Seconds until a silent host counts as out of reach."
+    )
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.home.expanduser().resolve())
+
+    @property
+    def ledger_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.paths.ledger}"
+
+
+def keep_tools_at_home(settings: Settings) -> dict[str, str]:
+    """Set, where the user has not, the environment that keeps every dependency's files in the project and its telemetry off.
+
+    Call it before Prefect, BentoML, W&B, timm or matplotlib is imported: they read it then. Returns what it set.
+    """
+    state = settings.paths.state
+    wanted = {
+        "PREFECT_HOME": state / "prefect",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # 20 s, the default, is too short for the embedded server on a busy laptop
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "BENTOML_HOME": state / "bentoml",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "WANDB_DIR": state,
+        "WANDB_DATA_DIR": state / "wandb-data",
+        "WANDB_CACHE_DIR": state / "wandb-cache",
+        "WANDB_CONFIG_DIR": state / "wandb-config",
+        "WANDB_ERROR_REPORTING": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HOME": state / "huggingface",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TORCH_HOME": state / "torch",
+        "MPLCONFIGDIR": state / "matplotlib",
+        "DO_NOT_TRACK": "1",
+    }
+    missing = {name: str(value) for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
+    return missing
+
+
+def _whole_set(value: Any) -> Any:
+    """`SUBSET=all` on the command line is no subset."""
+    return None if isinstance(value, str) and value.strip().lower() in {"", "all", "none"} else value
+
+
+class Recipe(BaseModel):
+    """How a model is trained. All of it is part of the model's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        default="airbench_small",
+        description="Any timm model by name; `airbench_small` is flywheel's own.",
+        min_length=1,
+    )
+    epochs: int = Field(default=5, ge=1, le=1000, description="Passes over the training side.")
+    batch_size: int = Field(default=128, ge=2, le=8192, description="Images a step.")
+    optimizer: str = Field(default="adamw", description="Any timm optimizer: adamw, sgd, lamb …", min_length=1)
+    learning_rate: float = Field(default=0.01, gt=0, le=10, description="The peak, after warm-up.")
+    weight_decay: float = Field(default=0.05, ge=0, le=1)
+    schedule: Literal["triangle", "cosine", "constant"] = Field(
+        default="triangle", description="How the learning rate falls."
+    )
+    warmup: float = Field(default=0.23, ge=0, lt=1, description="Share of all steps until the peak.")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    mixup: float = Field(default=0.0, ge=0, le=10, description="Mixup's alpha; 0 is off.")
+    cutmix: float = Field(default=0.0, ge=0, le=10, description="CutMix's alpha; 0 is off.")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights, a step; 0 is off.")
+    flip: bool = Field(default=True, description="Mirror images; off for writing and other handed things.")
+    shift: int = Field(
+        default=2, ge=0, le=64, description="Pixels that an image is moved at most, over reflected borders."
+    )
+    cutout: int = Field(default=0, ge=0, le=256, description="Pixels a side of the square that is blanked; 0 is off.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Decides initial weights, order and augmentation.")
+    threads: int = Field(
+        default=1, ge=1, le=256, description="CPU threads of the training process; the bits depend on it."
+    )
+
+
+class GatePolicy(BaseModel):
+    """What a model must show before it may become champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lift_over_majority: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="How far the low end of top-1's interval must lie above always answering the most common class, as a share of what is left.",
+    )
+    worst_class_recall: float = Field(
+        default=0.2, ge=0, le=1, description="The low end of the worst class's recall must reach it."
+    )
+    largest_ece: float = Field(default=0.15, gt=0, le=1, description="Expected calibration error at most.")
+    smallest_evaluation_set: int = Field(default=100, ge=1, description="Fewer frozen images are not enough evidence.")
+
+
+class DataParameters(BaseModel):
+    """Which images, and how they are packed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        default="auto",
+        min_length=1,
+        description="auto, cifar10, digits, or the path of a folder or archive of class folders.",
+    )
+    subset: Annotated[int | None, BeforeValidator(_whole_set)] = Field(
+        default=10_000,
+        ge=2,
+        le=100_000_000,
+        description="Training images, class-balanced; empty or `all` for all of them.",
+    )
+    subset_seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Which images a subset takes.")
+    size: int = Field(default=32, ge=8, le=512, description="Pixels a side that images are packed at.")
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
+        default="bicubic", description="How they are resized."
+    )
+    largest_quarantine_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="More quarantined images than this share stop the run.",
+    )
+    largest_leak_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="More of a side copied on another than this share stops the run.",
+    )
+
+
+class TrainingParameters(BaseModel):
+    """The parameters of `train-classifier`: what the Prefect form shows and `make run` sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataParameters = DataParameters()
+    recipe: Recipe = Recipe()
+    gate: GatePolicy = GatePolicy()
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: CUDA, else MPS, else the CPU."
+    )
