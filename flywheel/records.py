@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 
 from flywheel.identity import canonical_json
 
-
 R = TypeVar("R")
 
 

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
 
 def keep_tools_at_home(settings: Settings) -> dict[str, str]:
-    """Set, where the user has not, the environment that keeps every dependency's files in the project and its telemetry off.
+    """Set, where the user has not, what keeps every dependency's files in the project and its telemetry off.
 
     Call it before Prefect, BentoML, W&B, timm or matplotlib is imported: they read it then. Returns what it set.
     """
@@ -114,7 +114,8 @@ class GatePolicy(BaseModel):
         default=0.2,
         ge=0,
         lt=1,
-        description="How far the low end of top-1's interval must lie above always answering the most common class, as a share of what is left.",
+        description="How far the low end of top-1's interval must lie above always answering the most common class, "
+        "as a share of what is left.",
     )
     worst_class_recall: float = Field(
         default=0.2, ge=0, le=1, description="The low end of the worst class's recall must reach it."

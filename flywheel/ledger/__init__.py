@@ -1,0 +1,1 @@
+"""The operational database: append-only decisions, evaluation set uses and champions."""

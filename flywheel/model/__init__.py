@@ -1,0 +1,1 @@
+"""Architectures, preprocessing, training and inference: everything that decides weights and answers."""
