@@ -1,0 +1,79 @@
+# Thin lines: what runs is in flows/, tasks/ and flywheel/. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# The stamp's name holds what was installed, so a checkout that only touches the files installs nothing.
+STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+
+# Parameters of the flow, given as `make run EPOCHS=3`. Only what stands on the command line counts, never what the
+# shell happens to export; the value reaches the program through the environment, so spaces and quotes are safe.
+PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LARGEST_LEAK_SHARE \
+	MODEL EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE WEIGHT_DECAY SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
+	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
+given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
+
+export UV_COMPILE_BYTECODE = 1
+
+.PHONY: help install run data train predict visualize serve champion history decisions lock test test-all check format clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## install everything from the lock into .venv
+
+$(STAMP): requirements.txt pyproject.toml
+	@sh .ci/install "$(VENV)" "$(STAMP)"
+
+run: $(STAMP) ## the main job: data, training, evaluation, gate, Bento, release (SOURCE= SUBSET= MODEL= EPOCHS= ...)
+	@$(PYTHON) -m flows.run $(call given,$(PARAMETERS))
+
+data: $(STAMP) ## fetch, index and validate the images, and make the dataset version (SOURCE= SUBSET= ...)
+	@$(PYTHON) -m flows.run --until data $(call given,$(PARAMETERS))
+
+train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE= MODEL= EPOCHS= ...)
+	@$(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
+
+predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
+	@$(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL)
+
+visualize: $(STAMP) ## draw a model's figures and report again from its records (MODEL=, else the champion)
+	@$(PYTHON) -m tasks.visualize $(call given,MODEL)
+
+serve: $(STAMP) ## serve the champion's Bento on 127.0.0.1 (PORT=3000)
+	@$(PYTHON) -m tasks.serve $(call given,PORT MODEL)
+
+champion: $(STAMP) ## who is champion, since when, by which decision
+	@$(PYTHON) -m flywheel.commands champion $(call given,TASK)
+
+history: $(STAMP) ## the champions of a task, in order
+	@$(PYTHON) -m flywheel.commands history $(call given,TASK)
+
+decisions: $(STAMP) ## the ledger's decisions, the newest first
+	@$(PYTHON) -m flywheel.commands decisions
+
+lock: ## make requirements.txt again from pyproject.toml
+	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \
+	"$$uv" pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.txt -q
+
+test: $(STAMP) ## the tests
+	@$(PYTHON) -m pytest -m "not slow and not gpu and not postgres and not browser and not network"
+
+test-all: $(STAMP) ## the tests, the slow ones included
+	@$(PYTHON) -m pytest -m "not gpu and not network"
+
+check: $(STAMP) ## what CI runs: lint, types, the import law, the tests
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+	@$(MAKE) --no-print-directory test
+
+format: $(STAMP) ## format the code and mend what lint can mend
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+clean: ## remove caches; data, models, reports and the ledger stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox build dist docs/_build
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
