@@ -43,7 +43,7 @@ visualize: $(STAMP) ## draw a model's figures and report again from its records 
 	@$(PYTHON) -m tasks.visualize $(call given,MODEL)
 
 serve: $(STAMP) ## serve the champion's Bento on 127.0.0.1 (PORT=3000)
-	@$(PYTHON) -m tasks.serve $(call given,PORT MODEL)
+	@$(PYTHON) -m tasks.serve $(call given,PORT)
 
 champion: $(STAMP) ## who is champion, since when, by which decision
 	@$(PYTHON) -m flywheel.commands champion $(call given,TASK)

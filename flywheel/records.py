@@ -85,6 +85,7 @@ class ExpectationResult:
     unexpected_count: int
     unexpected_rows: tuple[int, ...] = ()  # positions in the table that was validated; row-level expectations only
     examples: tuple[str, ...] = ()  # the first offending files
+    next_step: str = ""  # what a user can do about it
 
 
 @dataclass(frozen=True)
@@ -238,13 +239,20 @@ class Release:
 
 
 @dataclass(frozen=True)
-class TrainingOutcome:
-    """What `train-classifier` leaves."""
+class PreparedData:
+    """A dataset version that passed its suites, with what it came from."""
 
     source: Source
     index: ImageIndex
     dataset: DatasetVersion
     validations: tuple[ValidationResult, ...]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What `train-classifier` leaves."""
+
+    data: PreparedData
     model: TrainedModel
     evaluation: Evaluation
     gate: GateVerdict

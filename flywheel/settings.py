@@ -66,6 +66,11 @@ def keep_tools_at_home(settings: Settings) -> dict[str, str]:
     return missing
 
 
+def make_state_folder(settings: Settings) -> None:
+    """Prefect makes its own home, but not the folder above it; without one its server never answers."""
+    settings.paths.state.mkdir(parents=True, exist_ok=True)
+
+
 def _whole_set(value: Any) -> Any:
     """`SUBSET=all` on the command line is no subset."""
     return None if isinstance(value, str) and value.strip().lower() in {"", "all", "none"} else value
@@ -85,12 +90,12 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=128, ge=2, le=8192, description="Images a step.")
     optimizer: str = Field(default="adamw", description="Any timm optimizer: adamw, sgd, lamb …", min_length=1)
     learning_rate: float = Field(default=0.01, gt=0, le=10, description="The peak, after warm-up.")
-    weight_decay: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.05, ge=0, le=1, description="How hard weights are pulled to zero.")
     schedule: Literal["triangle", "cosine", "constant"] = Field(
         default="triangle", description="How the learning rate falls."
     )
     warmup: float = Field(default=0.23, ge=0, lt=1, description="Share of all steps until the peak.")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of a label given to the others.")
     mixup: float = Field(default=0.0, ge=0, le=10, description="Mixup's alpha; 0 is off.")
     cutmix: float = Field(default=0.0, ge=0, le=10, description="CutMix's alpha; 0 is off.")
     ema: float = Field(default=0.0, ge=0, lt=1, description="Decay of the averaged weights, a step; 0 is off.")
@@ -170,3 +175,12 @@ class TrainingParameters(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="auto: CUDA, else MPS, else the CPU."
     )
+
+
+class ReleaseParameters(BaseModel):
+    """The parameters of `release-classifier`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate_decision: str = Field(pattern=r"^dec-[0-9a-f]{12}$", description="The gate's decision on the model.")
+    bento_tag: str = Field(min_length=3, description="The Bento that carries the model, as name:version.")

@@ -1,0 +1,49 @@
+"""The flow parameters as command-line options: one option a field of the pydantic model, with its description."""
+
+import argparse
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from flywheel.settings import TrainingParameters
+
+
+def options(model: type[BaseModel]) -> dict[str, tuple[str | None, FieldInfo]]:
+    """Option name → (section, field): a field of a nested model stands under its own name."""
+    found: dict[str, tuple[str | None, FieldInfo]] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {inner: (name, inner_field) for inner, inner_field in field.annotation.model_fields.items()}
+        else:
+            found[name] = (None, field)
+    return found
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    for name, (_, field) in options(TrainingParameters).items():
+        default = "all" if field.default is None else field.default
+        choices = get_args(field.annotation)
+        described = field.description or f"one of {', '.join(map(str, choices))}" if choices else field.description
+        help_text = f"{described or ''} (default: {default})".strip().replace("%", "%%")
+        spellings = [f"--{name.replace('_', '-')}", f"--{name}", f"--{name.upper()}"]
+        parser.add_argument(*dict.fromkeys(spellings), dest=name, metavar="VALUE", help=help_text)
+
+
+def parameters_from(arguments: argparse.Namespace) -> TrainingParameters:
+    """The options that were given, over the defaults. Raises pydantic.ValidationError."""
+    document: dict[str, Any] = {}
+    for name, (section, _) in options(TrainingParameters).items():
+        value = getattr(arguments, name)
+        if value is not None:
+            (document if section is None else document.setdefault(section, {}))[name] = value
+    return TrainingParameters.model_validate(document)
+
+
+def explain(error: ValidationError) -> str:
+    """One line a bad field: its name, what was given, what is accepted."""
+    lines = [
+        f"{str(problem['loc'][-1]).upper()}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+        for problem in error.errors()
+    ]
+    return "\n".join([*lines, "Run 'make help' for the targets, 'python -m flows.run --help' for every parameter."])

@@ -1,0 +1,106 @@
+"""The end of a run, for a person: what was made, how good it is, what was decided, and what to try next."""
+
+import os
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.console import duration
+from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
+from flywheel.settings import Settings
+
+STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE: "yellow"}
+
+
+def print_data(console: Console, data: PreparedData, seconds: float) -> None:
+    """The summary of `make data`."""
+    table = _table()
+    _data_rows(table, data)
+    _print(console, table, seconds)
+    _next(console, ["make train", "make run", "make run SOURCE=/path/to/your/class/folders"])
+
+
+def print_outcome(console: Console, outcome: TrainingOutcome, release: Release | None, seconds: float) -> None:
+    """The summary of `make run` and `make train`."""
+    table = _table()
+    _data_rows(table, outcome.data)
+    model, evaluation = outcome.model, outcome.evaluation
+    table.add_row("model", f"{model.id}  {model.architecture}, {model.parameters:,} parameters, on {model.device}")
+    table.add_row("top-1", f"{evaluation.top1}  on {evaluation.images:,} frozen images (95 % interval)")
+    table.add_row("gate", _gate_text(outcome.gate))
+    table.add_row("Bento", outcome.bento.tag)
+    table.add_row("champion", _champion_text(outcome, release))
+    table.add_row("report", _shown(outcome.report))
+    _print(console, table, seconds)
+    stages = ", ".join(f"{stage} {took:.1f}" for stage, took in outcome.seconds.items())
+    console.print(f"Seconds by stage: {stages}", style="dim", highlight=False)
+    home = shlex.quote(str(Settings().paths.bentoml))
+    console.print("Serve it:", style="bold")
+    console.print(
+        f"  BENTOML_HOME={home} .venv/bin/bentoml serve {outcome.bento.tag} --host 127.0.0.1",
+        highlight=False,
+        soft_wrap=True,
+    )
+    image = outcome.data.source.folder / _an_image(outcome)
+    _next(
+        console,
+        [f"make predict IMAGE={shlex.quote(_shown(image))}", "make champion", f"make visualize MODEL={model.id}"],
+    )
+
+
+def _table() -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _data_rows(table: Table, data: PreparedData) -> None:
+    note = f"  {data.source.note}" if data.source.note else ""
+    table.add_row("source", f"{data.source.name}{note}")
+    counts = ", ".join(f"{count:,} {side}" for side in Side if (count := data.dataset.counts.get(side, 0)))
+    table.add_row("dataset", f"{data.dataset.id}  {len(data.dataset.classes)} classes: {counts}")
+    if data.dataset.quarantined or data.dataset.left_out:
+        table.add_row("", f"{data.dataset.quarantined:,} quarantined, {data.dataset.left_out:,} left out as copies")
+    for validation in data.validations:
+        for found in validation.failed(Severity.WARNING):
+            table.add_row("warning", f"[yellow]{found.description}: {found.observed}[/yellow]")
+
+
+def _gate_text(gate: GateVerdict) -> str:
+    return f"[{STYLE[gate.verdict]}]{gate.verdict}[/]  {gate.reason}  ({gate.id})"
+
+
+def _champion_text(outcome: TrainingOutcome, release: Release | None) -> str:
+    if release is None:
+        return f"{outcome.gate.champion_id or 'none'}  (unchanged: 'make run' releases)"
+    who = release.champion_id or "none"
+    return f"{who}  {'promoted' if release.promoted else 'unchanged'}: {release.reason}"
+
+
+def _an_image(outcome: TrainingOutcome) -> Path:
+    """A frozen image, for the reader to try."""
+    from flywheel.data.versions import version_table
+
+    table = version_table(outcome.data.dataset)
+    return Path(str(table.loc[table["side"] == Side.FROZEN, "path"].iloc[0]))
+
+
+def _print(console: Console, table: Table, seconds: float) -> None:
+    console.print()
+    console.print(table, highlight=False)
+    console.print(f"\nDone in {duration(seconds)}.", style="bold", highlight=False)
+
+
+def _next(console: Console, commands: list[str]) -> None:
+    console.print("Next:", style="bold")
+    for command in commands:
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user stands, where that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

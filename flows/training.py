@@ -1,0 +1,48 @@
+"""`train-classifier`: from a source of images to a judged model in a Bento. It never moves the champion.
+
+The source is fetched and indexed; the index is validated, and rows that fail are quarantined; what is left becomes a
+dataset version, validated in turn. A model is trained on it, measured on the frozen side, judged against the policy and
+the champion, packaged as a Bento, served once to see that it answers as it was trained, and reported.
+"""
+
+from prefect import flow
+
+from flywheel.records import PreparedData, TrainingOutcome
+from flywheel.settings import DataParameters, TrainingParameters
+from tasks.data import fetch, index_images, make_dataset
+from tasks.evaluation import champion_of, measure, measure_champion, record_verdict, report_on
+from tasks.packaging import package, serve_once
+from tasks.reporting import stage_seconds
+from tasks.training import train_model
+from tasks.validation import quarantine_rows, validate_dataset, validate_index
+
+
+def prepare(parameters: DataParameters) -> PreparedData:
+    """The data half of training; it stops at the first critical finding."""
+    source = fetch(parameters)
+    index = index_images(source)
+    index_check = validate_index(index, parameters)
+    quarantined = quarantine_rows(index, index_check, parameters)
+    dataset = make_dataset(index, quarantined, parameters)
+    dataset_check = validate_dataset(dataset, parameters)
+    return PreparedData(source, index, dataset, (index_check, dataset_check))
+
+
+@flow(name="prepare-data", flow_run_name="prepare {parameters.source}")
+def prepare_data(parameters: DataParameters) -> PreparedData:
+    """Make the dataset version of a source, and stop there."""
+    return prepare(parameters)
+
+
+@flow(name="train-classifier", flow_run_name="train {parameters.recipe.model} on {parameters.data.source}")
+def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
+    """Train, judge and package a model; the champion stays who it is."""
+    with stage_seconds() as seconds:
+        data = prepare(parameters.data)
+        champion = champion_of(data.dataset.task_id)
+        model = train_model(data.dataset, parameters.recipe, parameters.device)
+        evaluation = measure(model, data.dataset)
+        gate = record_verdict(evaluation, measure_champion(champion, data.dataset), parameters.gate)
+        bento = serve_once(package(model, evaluation, gate), model, data.dataset)
+        report = report_on(model, data, evaluation, gate, bento)
+    return TrainingOutcome(data, model, evaluation, gate, bento, report, seconds)

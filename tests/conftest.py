@@ -1,0 +1,90 @@
+"""One finished run of the main job for all tests that look at what it leaves, in a workspace of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+Make = Callable[..., subprocess.CompletedProcess[str]]
+
+# What a user's shell would not have set: every tool must find its home in the workspace by itself.
+FOREIGN = ("FLYWHEEL_", "PREFECT_", "BENTOML_", "WANDB_", "MAKE", "MFLAGS", "PYTEST_")
+
+
+def clean_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {**kept, "COLUMNS": "200"}
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The files that git would give a stranger, with this checkout's `.venv`."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv", target_is_directory=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_project(tmp_path_factory.mktemp("workspace") / "fly wheel")
+
+
+@pytest.fixture(scope="session")
+def make(workspace: Path) -> Make:
+    """Run `make …` in the workspace as a user would; returns what it printed."""
+
+    def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=workspace,
+            env={**clean_environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(make: Make) -> str:
+    """What the first `make run` printed: digits, one epoch, with floors that one epoch reaches."""
+    done = make("run", "SOURCE=digits", "EPOCHS=1", "WORST_CLASS_RECALL=0", "LARGEST_ECE=1", "LIFT_OVER_MAJORITY=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A person's own folder: three classes of real scans, in sizes and formats as they come."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("mine") / "my photos"
+    digits = load_digits()
+    kept = [(image, label) for image, label in zip(digits.images, digits.target, strict=True) if label < 3]
+    for number, (image, label) in enumerate(kept):
+        suffix = (".png", ".jpg", ".webp")[number % 3]
+        picture = Image.fromarray((image * 15.9375).astype("uint8")).resize((40 + number % 50, 40 + number % 30))
+        path = folder / ("zero", "one", "two")[label] / f"scan {number:03d}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    return folder

@@ -1,0 +1,62 @@
+"""The command line reaches every parameter, and a bad value is refused with its field and its range."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from flows.command_line import add_options, explain, options, parameters_from
+from flows.run import main
+from flywheel.settings import TrainingParameters
+
+MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
+
+
+def parse(*arguments: str) -> TrainingParameters:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parameters_from(parser.parse_args(arguments))
+
+
+def test_no_option_gives_the_quickstart() -> None:
+    assert parse() == TrainingParameters()
+
+
+def test_options_reach_their_section() -> None:
+    parameters = parse("--SOURCE", "my photos", "--subset", "1_500", "--epochs", "3", "--largest-ece", "0.5")
+    assert parameters.data.source == "my photos"
+    assert parameters.data.subset == 1500
+    assert parameters.recipe.epochs == 3
+    assert parameters.gate.largest_ece == 0.5
+
+
+def test_all_is_no_subset() -> None:
+    assert parse("--subset", "all").data.subset is None
+
+
+def test_a_value_out_of_range_names_field_and_range() -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse("--epochs", "0")
+    assert explain(caught.value).startswith("EPOCHS='0': input should be greater than or equal to 1.")
+
+
+def test_every_problem_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--epochs", "many", "--schedule", "zigzag"]) == 2
+    said = capsys.readouterr().err
+    assert "EPOCHS='many'" in said
+    assert "SCHEDULE='zigzag'" in said
+    assert "'triangle', 'cosine' or 'constant'" in said
+
+
+def test_make_passes_every_parameter_on() -> None:
+    text = MAKEFILE.read_text(encoding="utf-8").replace("\\\n", " ")
+    listed = re.search(r"^PARAMETERS := (.*)$", text, re.MULTILINE)
+    assert listed is not None
+    assert {name.lower() for name in listed.group(1).split()} == set(options(TrainingParameters))
+
+
+def test_every_parameter_explains_itself() -> None:
+    unexplained = [name for name, (_, field) in options(TrainingParameters).items() if not field.description]
+    assert unexplained == []

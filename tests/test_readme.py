@@ -1,0 +1,201 @@
+"""Every command of the README is run here; one that is not known to this file fails the suite."""
+
+import re
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Make, clean_environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+TARGETS = re.findall(r"^\| `(make [a-z-]+)", README, re.MULTILINE)
+
+# Run by a test of its own below, or by the fixture that it names.
+RUN_HERE = {
+    "make run": "finished_run",
+    "make test": "test_make_test_runs_the_suite",
+    "make data SOURCE=/path/to/photos": "test_own_images",
+    "make run SOURCE=/path/to/photos SUBSET=all SIZE=64 EPOCHS=20": "test_own_images",
+    "make predict IMAGE=photo.jpg": "test_predict_one_image",
+    "make predict IMAGES=/path/to/folder": "test_predict_a_folder",
+    "make serve": "test_serve_and_ask",
+    "curl -F image=@photo.jpg http://127.0.0.1:3000/classify": "test_serve_and_ask",
+    ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
+}
+
+
+def test_every_command_is_known() -> None:
+    assert COMMANDS, "the README has no commands"
+    assert set(COMMANDS) == set(RUN_HERE)
+    tests = {name for name in globals() if name.startswith("test_")} | {"finished_run"}
+    assert set(RUN_HERE.values()) <= tests
+
+
+def test_the_table_lists_every_target() -> None:
+    help_text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [f"make {name}" for name in re.findall(r"^  make ([a-z-]+)", help_text, re.MULTILINE)] == TARGETS
+
+
+def test_help_is_quick() -> None:
+    start = time.monotonic()
+    subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, check=True)
+    assert time.monotonic() - start < 1.0
+
+
+def test_links_and_pictures_exist() -> None:
+    local = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert local
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_a_run_ends_in_its_summary(finished_run: str) -> None:
+    for pattern in (
+        r"dataset +ds-[0-9a-f]{12}",
+        r"model +model-[0-9a-f]{12}",
+        r"top-1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]",
+        r"gate +pass",
+        r"Bento +classifier:\S+",
+        r"champion +model-[0-9a-f]{12}  promoted",
+        r"report +reports/\S+\.html",
+        r"BENTOML_HOME=.* \.venv/bin/bentoml serve classifier:",
+        r"make predict IMAGE=",
+    ):
+        assert re.search(pattern, finished_run), f"{pattern} not in:\n{finished_run}"
+
+
+def test_a_second_run_trains_nothing(finished_run: str, make: Make, workspace: Path) -> None:
+    weights = next(workspace.glob("models/model-*/weights.safetensors"))
+    before = weights.stat().st_mtime_ns
+    again = make("run", "SOURCE=digits", "EPOCHS=1", "WORST_CLASS_RECALL=0", "LARGEST_ECE=1", "LIFT_OVER_MAJORITY=0")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert weights.stat().st_mtime_ns == before
+    assert len(list(workspace.glob("models/model-*"))) == 1
+    assert len(list(workspace.glob("data/processed/ds-*"))) == 1
+    ids = [re.findall(r"^model +(model-\w+)", text, re.MULTILINE) for text in (finished_run, again.stdout)]
+    assert ids[0]
+    assert ids[0] == ids[1]
+    assert "the champion already" in again.stdout
+
+
+def test_make_test_runs_the_suite(make: Make) -> None:
+    done = make("test", PYTEST_ADDOPTS="-k identity_is_content -p no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+@pytest.mark.parametrize("target", ["install", "champion", "history", "decisions", "visualize"])
+def test_looking_at_what_a_run_left(target: str, finished_run: str, make: Make) -> None:
+    done = make(target)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_champion_names_the_promoted_model(finished_run: str, make: Make) -> None:
+    promoted = re.search(r"champion +(model-\w+)  promoted", finished_run)
+    assert promoted
+    assert promoted.group(1) in make("champion").stdout
+
+
+def test_train_leaves_the_champion(finished_run: str, make: Make) -> None:
+    before = make("champion").stdout
+    done = make("train", "SOURCE=digits", "EPOCHS=1", "SEED=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unchanged" in done.stdout
+    assert make("champion").stdout == before
+
+
+def test_predict_one_image(finished_run: str, make: Make, workspace: Path) -> None:
+    line = re.search(r"^  (make predict IMAGE=.*)$", finished_run, re.MULTILINE)
+    assert line
+    done = make(*shlex.split(line.group(1))[1:])
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"0\.\d+|\d+\.\d+ ?%", done.stdout)) >= 5
+    missing = make("predict", "IMAGE=photo.jpg")
+    assert missing.returncode != 0
+    assert "photo.jpg" in missing.stdout + missing.stderr
+    assert "Traceback" not in missing.stderr
+
+
+def test_predict_a_folder(finished_run: str, make: Make, workspace: Path) -> None:
+    folder = next(
+        path for path in workspace.glob("data/raw/digits*/**/*") if path.is_dir() and list(path.glob("*.png"))
+    )
+    done = make("predict", f"IMAGES={folder}")
+    assert done.returncode == 0, done.stderr
+    table = next(workspace.glob("models/model-*/predictions/*.csv"))
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + len(list(folder.glob("*.png")))
+
+
+def test_serve_and_ask(finished_run: str, make: Make, workspace: Path, free_port: int) -> None:
+    image = next(workspace.glob("data/raw/digits*/**/*.png"))
+    server = subprocess.Popen(["make", "serve", f"PORT={free_port}"], cwd=workspace, env=clean_environment())
+    try:
+        wait_until_ready(f"http://127.0.0.1:{free_port}/readyz", server)
+        asked = ["curl", "-sS", "-F", f"image=@{image}", f"http://127.0.0.1:{free_port}/classify"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert '"label"' in answer
+        assert re.search(r'"model_id": ?"model-[0-9a-f]{12}"', answer)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended by itself"
+        try:
+            with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - an address of this machine
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(f"{address} was not ready within 120 s")
+
+
+def test_own_images(photos: Path, make: Make) -> None:
+    data = make("data", f"SOURCE={photos}")
+    assert data.returncode == 0, data.stdout + data.stderr
+    assert "dataset" in data.stdout
+    run = make("run", f"SOURCE={photos}", "SUBSET=all", "SIZE=64", "EPOCHS=1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"gate +(pass|fail|not enough evidence)", run.stdout)
+
+
+def test_help_of_every_parameter(workspace: Path) -> None:
+    command = [".venv/bin/python", "-m", "flows.run", "--help"]
+    said = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True).stdout
+    for option in ("--source", "--epochs", "--largest-ece"):
+        assert option in said
+
+
+@pytest.mark.slow
+def test_quickstart_as_written(tmp_path: Path) -> None:
+    from tests.conftest import copy_of_the_project
+
+    folder = copy_of_the_project(tmp_path / "flywheel")
+    done = subprocess.run(
+        ["make", "run"], cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "promoted" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["check", "format", "test-all", "clean"])
+def test_targets_of_those_who_build_it(target: str, make: Make) -> None:
+    done = make(target, PYTEST_ADDOPTS="-k identity_is_content", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_the_lock_is_made_from_the_project_file(make: Make, workspace: Path) -> None:
+    assert make("lock", timeout=600).returncode == 0
+    assert (workspace / "requirements.txt").read_text(encoding="utf-8").count("--hash=sha256:") > 1000
