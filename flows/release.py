@@ -7,7 +7,7 @@ from prefect import flow
 
 from flywheel.records import Release
 from flywheel.settings import ReleaseParameters
-from tasks.release import promote
+from tasks.stages import promote
 
 
 @flow(name="release-classifier", flow_run_name="release {parameters.bento_tag}")

@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until", choices=["data", "train", "release"], default="release", help="where to stop")
     add_options(parser)
     given = parser.parse_args(arguments)
-    console = Console()
+    # a log file has no width of its own, and folded lines are hard to search
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     try:
         parameters = parameters_from(given)
     except ValidationError as error:

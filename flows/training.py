@@ -9,12 +9,21 @@ from prefect import flow
 
 from flywheel.records import PreparedData, TrainingOutcome
 from flywheel.settings import DataParameters, TrainingParameters
-from tasks.data import fetch, index_images, make_dataset
-from tasks.evaluation import champion_of, measure, measure_champion, record_verdict, report_on
-from tasks.packaging import package, serve_once
 from tasks.reporting import stage_seconds
-from tasks.training import train_model
-from tasks.validation import quarantine_rows, validate_dataset, validate_index
+from tasks.stages import (
+    champion_of,
+    fetch,
+    index_images,
+    judge,
+    make_dataset,
+    measure,
+    package,
+    report_on,
+    serve_once,
+    train_model,
+    validate_dataset,
+    validate_index,
+)
 
 
 def prepare(parameters: DataParameters) -> PreparedData:
@@ -22,8 +31,7 @@ def prepare(parameters: DataParameters) -> PreparedData:
     source = fetch(parameters)
     index = index_images(source)
     index_check = validate_index(index, parameters)
-    quarantined = quarantine_rows(index, index_check, parameters)
-    dataset = make_dataset(index, quarantined, parameters)
+    dataset = make_dataset(index, index_check, parameters)
     dataset_check = validate_dataset(dataset, parameters)
     return PreparedData(source, index, dataset, (index_check, dataset_check))
 
@@ -42,7 +50,7 @@ def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
         champion = champion_of(data.dataset.task_id)
         model = train_model(data.dataset, parameters.recipe, parameters.device)
         evaluation = measure(model, data.dataset)
-        gate = record_verdict(evaluation, measure_champion(champion, data.dataset), parameters.gate)
+        gate = judge(evaluation, champion, data.dataset, parameters.gate)
         bento = serve_once(package(model, evaluation, gate), model, data.dataset)
-        report = report_on(model, data, evaluation, gate, bento)
+        report = report_on(model, data, evaluation, gate, bento, champion, parameters)
     return TrainingOutcome(data, model, evaluation, gate, bento, report, seconds)

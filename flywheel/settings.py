@@ -87,14 +87,14 @@ class Recipe(BaseModel):
         min_length=1,
     )
     epochs: int = Field(default=5, ge=1, le=1000, description="Passes over the training side.")
-    batch_size: int = Field(default=128, ge=2, le=8192, description="Images a step.")
-    optimizer: str = Field(default="adamw", description="Any timm optimizer: adamw, sgd, lamb …", min_length=1)
-    learning_rate: float = Field(default=0.01, gt=0, le=10, description="The peak, after warm-up.")
+    batch_size: int = Field(default=64, ge=2, le=8192, description="Images a step.")
+    optimizer: str = Field(default="muon", description="Any timm optimizer: muon, adamw, sgd, lamb …", min_length=1)
+    learning_rate: float = Field(default=0.05, gt=0, le=10, description="The peak, after warm-up.")
     weight_decay: float = Field(default=0.05, ge=0, le=1, description="How hard weights are pulled to zero.")
     schedule: Literal["triangle", "cosine", "constant"] = Field(
         default="triangle", description="How the learning rate falls."
     )
-    warmup: float = Field(default=0.23, ge=0, lt=1, description="Share of all steps until the peak.")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="Share of all steps until the peak.")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of a label given to the others.")
     mixup: float = Field(default=0.0, ge=0, le=10, description="Mixup's alpha; 0 is off.")
     cutmix: float = Field(default=0.0, ge=0, le=10, description="CutMix's alpha; 0 is off.")

@@ -109,6 +109,6 @@ def stage(name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], 
             reporter().finished(name, seconds, str(getattr(result, "id", "")))
             return result
 
-        return task(run, name=name, task_run_name=run_name or name, cache_policy=NO_CACHE)
+        return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE)(run)
 
     return decorate

@@ -1,0 +1,53 @@
+"""What every benchmark leaves: `results/<name>.json`, committed as measured; `python -m benchmarks.results` lists them."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+Figures = dict[str, float | int | str | dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and the figures that decide whether it holds."""
+
+    name: str
+    claim: str
+    command: str
+    figures: Figures
+    holds: bool
+
+
+def write_result(claim: Claim) -> Path:
+    """Keep the claim with the machine and the day, and print it."""
+    document = {**asdict(claim), "machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+    path = RESULTS / f"{claim.name}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(document, indent=2))
+    return path
+
+
+def machine() -> str:
+    """Processor, cores, Python: enough to judge a ratio by."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def main() -> None:
+    """All claims, a line each."""
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        figures = ", ".join(f"{name} {value}" for name, value in result["figures"].items())
+        print(f"{'holds ' if result['holds'] else 'FAILS '} {result['name']:<16} {result['claim']}\n        {figures}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Killed runs end with the same weights: SIGKILL to the whole run at random moments, then the same command again.
+
+Each trial trains in a home of its own: `python -m flows.run --until train` is started, killed with all its children at a
+moment drawn from the seed (some of them while a checkpoint is being written), and started again. The weights' hash must
+be that of a run that nobody killed.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.results import Claim, write_result
+from flywheel.identity import digest_of_file
+
+ROOT = Path(__file__).resolve().parent.parent
+POLL_SECONDS = 0.002
+LONGEST_RUN_SECONDS = 600.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=20261122)
+    parser.add_argument("--source", default="digits")
+    parser.add_argument("--epochs", type=int, default=8)
+    given = parser.parse_args()
+    draw = random.Random(given.seed)  # noqa: S311 - moments of a kill, no secret
+    print(f"seed {given.seed}")
+    with tempfile.TemporaryDirectory(prefix="flywheel-resume-") as scratch:
+        whole = Path(scratch) / "whole"
+        seconds = train(whole, given)
+        expected = weights_of(whole)
+        print(f"uninterrupted: {expected} ({seconds:.1f} s of training)")
+        found = [trial(Path(scratch), number, draw, seconds, given) for number in range(given.kills)]
+    identical = sum(digest == expected for digest, _ in found)
+    writing = sum(inside for _, inside in found)
+    write_result(
+        Claim(
+            name="resume",
+            claim="A run killed at any moment and started again ends with the weights of one that nobody killed.",
+            command="make bench NAME=resume",
+            figures={"kills": given.kills, "identical": identical, "inside_a_checkpoint_write": writing},
+            holds=identical == given.kills and writing > 0,
+        )
+    )
+
+
+def trial(scratch: Path, number: int, draw: random.Random, seconds: float, given: argparse.Namespace) -> tuple[str, bool]:
+    """Kill once and run to the end; the final hash, and whether the kill fell inside a checkpoint's write."""
+    home = scratch / f"trial-{number}"
+    copy_prepared(scratch / "whole", home)
+    inside = number % 2 == 1
+    moment = draw.uniform(0.05, 0.95) * seconds
+    epoch = draw.randint(1, given.epochs - 1)
+    process = start(home, given)
+    wait_for_training(process, home)
+    if inside:
+        wait_for(lambda: list(home.glob(f"models/.partial-*/checkpoints/.writing-{epoch:05d}/*")), process)
+        where = f"while the checkpoint of epoch {epoch} was written"
+    else:
+        time.sleep(moment)
+        where = f"{moment:.2f} s into training"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.0)  # the training process ends by itself when its parent is gone
+    left = sorted(path.name for path in home.glob("models/.partial-*/checkpoints/*"))
+    train(home, given)
+    digest = weights_of(home)
+    print(f"kill {number + 1}: {where}; on disk {left or 'no checkpoint'}; resumed to {digest}", flush=True)
+    shutil.rmtree(home)
+    return digest, inside
+
+
+def copy_prepared(whole: Path, home: Path) -> None:
+    """The data of the uninterrupted run, without its model, so that a trial is about training."""
+    for name in ("data", ".flywheel"):
+        shutil.copytree(whole / name, home / name, symlinks=True)
+
+
+def train(home: Path, given: argparse.Namespace) -> float:
+    """Run to the end; returns the seconds that training took, as its manifest says."""
+    process = start(home, given)
+    if process.wait(LONGEST_RUN_SECONDS) != 0:
+        raise SystemExit((home / "run.log").read_text(encoding="utf-8"))
+    history = next(home.glob("models/model-*/model.json")).read_text(encoding="utf-8")
+    import json
+
+    return float(json.loads(history)["model"]["train_seconds"])
+
+
+def start(home: Path, given: argparse.Namespace) -> "subprocess.Popen[bytes]":
+    home.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "flows.run", "--until", "train", "--source", given.source]
+    command += ["--epochs", str(given.epochs)]
+    with (home / "run.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "FLYWHEEL_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_for_training(process: "subprocess.Popen[bytes]", home: Path) -> None:
+    wait_for(lambda: list(home.glob("models/.partial-*")), process)
+
+
+def wait_for(condition: "object", process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + LONGEST_RUN_SECONDS
+    while not condition():  # type: ignore[operator]
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit("the run ended before the moment of its kill")
+        time.sleep(POLL_SECONDS)
+
+
+def weights_of(home: Path) -> str:
+    return digest_of_file(next(home.glob("models/model-*/weights.safetensors")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What is served: one folder a Bento. They stand on the core and on nothing of the flows."""

@@ -1,0 +1,1 @@
+"""The classifier's service: one FastAPI app in one BentoML service."""

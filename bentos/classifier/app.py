@@ -1,0 +1,134 @@
+"""The routes. Each worker binds its own model and batcher to them when it starts."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from bentos.classifier import uploads
+from bentos.classifier.answers import BatchClassification, Classification, ServedModel
+from bentos.classifier.batcher import MicroBatcher, QueueFullError
+from bentos.classifier.errors import ErrorAnswer, Refusal, answer_errors_in_one_shape
+from bentos.classifier.image_header import check_together
+from bentos.classifier.prediction_id import PredictionIds
+from bentos.classifier.settings import ServiceSettings
+
+if TYPE_CHECKING:  # torch stands behind it, and the process that only starts workers does without
+    from bentos.classifier.predictor import Prediction
+
+DIGITS = 6  # of a probability in an answer
+REFUSALS = {400: "Empty or malformed", 413: "Too large", 415: "Not an image", 422: "Unreadable", 503: "Overloaded"}
+BINARY = {"type": "string", "format": "binary"}
+
+TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many classes to answer; all, where fewer.")]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one worker process serves with."""
+
+    batcher: "MicroBatcher[bytes, Prediction]"
+    model: ServedModel
+    ids: PredictionIds
+
+
+def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI:
+    """The app, made at import; `worker()` is asked at each request, so the app can stand before its model does."""
+    app = FastAPI(title="flywheel classifier", version="1", description=_description(settings))
+    answer_errors_in_one_shape(app)
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorAnswer, "description": description} for status, description in REFUSALS.items()
+    }
+
+    @app.post("/classify", response_model=Classification, responses=refusals, openapi_extra=_one_image_body())
+    async def classify(request: Request, top_k: TopK = None) -> JSONResponse:
+        """Classify one image: multipart field `image`, or the image itself as the body."""
+        started = time.perf_counter()
+        image = await uploads.one_image(request)
+        serving = worker()
+        (prediction,) = await asyncio.gather(*_submit(serving, [image]))
+        return JSONResponse(_answer(serving, prediction, top_k or settings.top_k, started))
+
+    @app.post("/classify_batch", response_model=BatchClassification, responses=refusals, openapi_extra=_batch_body())
+    async def classify_batch(request: Request, top_k: TopK = None) -> JSONResponse:
+        """Classify several images, each a multipart field `images`; one that can't be read fails alone."""
+        started = time.perf_counter()
+        images = await uploads.many_images(request, settings.most_images)
+        await asyncio.to_thread(check_together, images, settings.most_pixels, settings.most_pixels_together)
+        serving = worker()
+        outcomes = await asyncio.gather(*_submit(serving, images), return_exceptions=True)
+        results = [_batch_result(serving, outcome, top_k or settings.top_k, started) for outcome in outcomes]
+        failed = sum(isinstance(outcome, BaseException) for outcome in outcomes)
+        return JSONResponse({"results": results, "failed": failed, "latency_ms": _milliseconds_since(started)})
+
+    @app.get("/model", response_model=ServedModel)
+    async def model() -> ServedModel:
+        """The model that answers, its classes and its identities."""
+        return worker().model
+
+    @app.get("/", include_in_schema=False)
+    async def front_door() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app
+
+
+def _submit(serving: Worker, images: list[bytes]) -> "list[asyncio.Future[Prediction]]":
+    try:
+        return serving.batcher.submit(images)
+    except QueueFullError as error:
+        hint = "Try again after the seconds in Retry-After; start more workers if it stays."
+        raise Refusal(503, "overloaded", f"Too many images wait: {error}.", hint, {"Retry-After": "1"}) from error
+
+
+def _answer(serving: Worker, prediction: "Prediction", top_k: int, started: float) -> dict[str, Any]:
+    scores = [{"label": label, "confidence": round(value, DIGITS)} for label, value in prediction.top(top_k)]
+    return {
+        "prediction_id": str(serving.ids.next()),
+        **scores[0],
+        "top_k": scores,
+        "model_id": prediction.model_id,
+        "latency_ms": _milliseconds_since(started),
+    }
+
+
+def _batch_result(serving: Worker, outcome: Any, top_k: int, started: float) -> dict[str, Any]:
+    if isinstance(outcome, Refusal):
+        return outcome.body
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return _answer(serving, outcome, top_k, started)
+
+
+def _milliseconds_since(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 3)
+
+
+def _description(settings: ServiceSettings) -> str:
+    return (
+        f"Limits: {settings.largest_body:,} bytes a request, {settings.most_pixels:,} pixels an image, "
+        f"{settings.most_images} images and {settings.most_pixels_together:,} pixels a batch. Every refusal is "
+        '`{"error": {"code", "message", "hint"}}`; 503 carries `Retry-After`.'
+    )
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {field: kind}, "required": [field]}
+    return {uploads.MULTIPART: {"schema": schema}}
+
+
+def _one_image_body() -> dict[str, Any]:
+    raw = {kind: {"schema": BINARY} for kind in ("image/jpeg", "image/png", "image/webp")}
+    return _body({**_form("image", BINARY), **raw})
+
+
+def _batch_body() -> dict[str, Any]:
+    return _body(_form("images", {"type": "array", "items": BINARY, "minItems": 1}))

@@ -1,0 +1,50 @@
+"""What an operator can set on a running service: workers and limits, from `FLYWHEEL_SERVICE_…` variables."""
+
+import os
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MOST_WORKERS_BY_DEFAULT = 4  # a worker holds about 800 MB, most of it torch
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, which in a container are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ServiceSettings(BaseSettings):
+    """Limits are stated to the client in each refusal and in the OpenAPI description."""
+
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_SERVICE_", extra="ignore")
+
+    workers: int = Field(
+        default_factory=lambda: min(usable_cores(), MOST_WORKERS_BY_DEFAULT),
+        ge=1,
+        le=256,
+        description="Worker processes; one a core, each with one inference thread.",
+    )
+    timeout: int = Field(default=30, ge=1, le=3600, description="Seconds until an unanswered request gets 504.")
+    largest_body: int = Field(default=32 * 1024**2, ge=1024, description="Bytes of a whole request.")
+    most_held: int = Field(
+        default=256 * 1024**2, ge=1024, description="Bytes of all requests that a worker holds; more are answered 503."
+    )
+    most_pixels: int = Field(default=32_000_000, ge=1, description="Width × height of one image, read from its header.")
+    most_pixels_together: int = Field(
+        default=128_000_000, ge=1, description="Pixels of all images of one request; about 3 s of one core."
+    )
+    most_images: int = Field(default=64, ge=1, le=4096, description="Images in one /classify_batch request.")
+    longest_queue: int = Field(default=256, ge=1, description="Images that wait in a worker; more are answered 503.")
+    largest_batch: int = Field(default=64, ge=1, le=4096, description="Images that go through the model at once.")
+    top_k: int = Field(default=5, ge=1, description="Classes in an answer, where the client doesn't say.")
+
+    @model_validator(mode="after")
+    def _a_full_batch_can_wait(self) -> "ServiceSettings":
+        if self.most_images > self.longest_queue:
+            raise ValueError(
+                f"FLYWHEEL_SERVICE_MOST_IMAGES={self.most_images}: at most FLYWHEEL_SERVICE_LONGEST_QUEUE="
+                f"{self.longest_queue} expected, or a full batch could never wait. Raise the queue."
+            )
+        return self

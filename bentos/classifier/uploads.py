@@ -1,0 +1,62 @@
+"""What a client sent, turned into the bytes of images or refused with the reason."""
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from bentos.classifier.errors import Refusal
+
+ONE_IMAGE_HINT = (
+    "Send multipart/form-data with the file in field 'image', or the image as the body with its image/… type."
+)
+MANY_IMAGES_HINT = "Send multipart/form-data with one file in each field 'images'."
+RAW_TYPES = ("image/", "application/octet-stream")
+MULTIPART = "multipart/form-data"
+MOST_TEXT_FIELDS = 16  # none is used; clients add some
+
+
+async def one_image(request: Request) -> bytes:
+    """The image of `/classify`: the multipart field `image`, or the body. Raises Refusal."""
+    kind = _content_type(request)
+    if kind.startswith(RAW_TYPES):
+        return await request.body()
+    if kind == MULTIPART:
+        return (await _files(request, "image", 1, ONE_IMAGE_HINT))[0]
+    raise _unsupported(kind, ONE_IMAGE_HINT)
+
+
+async def many_images(request: Request, most: int) -> list[bytes]:
+    """The images of `/classify_batch`, in the order sent. Raises Refusal."""
+    kind = _content_type(request)
+    if kind == MULTIPART:
+        return await _files(request, "images", most, MANY_IMAGES_HINT)
+    raise _unsupported(kind, MANY_IMAGES_HINT)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _unsupported(kind: str, hint: str) -> Refusal:
+    return Refusal(415, "unsupported_media_type", f"The Content-Type is {kind[:100] or 'missing'}.", hint)
+
+
+async def _files(request: Request, field: str, most: int, hint: str) -> list[bytes]:
+    """The files of one multipart field. Starlette spools those over 1 MB to disk while they arrive."""
+    try:
+        async with request.form(max_files=most, max_fields=MOST_TEXT_FIELDS) as form:
+            parts = form.getlist(field)
+            files = [await part.read() for part in parts if isinstance(part, UploadFile)]
+            fields = sorted({name[:50] for name in form})
+    except HTTPException as error:
+        if str(error.detail).startswith("Too many files"):
+            raise Refusal(
+                413, "too_many_images", f"More than {most} files in one request.", f"{hint} At most {most}."
+            ) from error
+        raise Refusal(400, "malformed_multipart", str(error.detail), hint) from error
+    if not parts:
+        found = ", ".join(fields[:5]) or "none"
+        raise Refusal(422, "missing_field", f"Field '{field}' is missing; fields found: {found}.", hint)
+    if len(files) < len(parts):
+        raise Refusal(422, "not_a_file", f"Field '{field}' holds text, a file is expected.", hint)
+    return files

@@ -1,0 +1,110 @@
+"""The ledger's records as Rich tables, readable at 80 columns and without a terminal."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flywheel.ledger import Champion, Decision
+
+COLOURS = {"pass": "green", "fail": "red", "not enough evidence": "yellow"}
+
+
+def champion_panel(champion: Champion, decision: Decision, gate: Decision) -> RenderableType:
+    """Who, since when, and why."""
+    facts = {
+        "champion": champion.model_id,
+        "task": champion.task_id,
+        "Bento": champion.bento_tag,
+        "since": moment(champion.since),
+        "why": decision.reason,
+        "promotion": decision.id,
+        "gate": gate.id,
+    }
+    return Group(_facts(facts), Text(), rules_table(gate))
+
+
+def champions_table(champions: Sequence[Champion], reasons: dict[str, str]) -> Table:
+    """One row a champion; `reasons` are by decision id."""
+    table = _table(champions[0].task_id, ("since", "model", "decision", "why"))
+    for champion in champions:
+        reason = reasons[champion.decision_id]
+        table.add_row(moment(champion.since), champion.model_id, champion.decision_id, Text(reason))
+    return table
+
+
+def decisions_table(decisions: Sequence[Decision]) -> Table:
+    """One row a decision."""
+    table = _table("decisions", ("at", "id", "kind", "model", "verdict"))
+    for decision in decisions:
+        model = str(decision.inputs.get("model_id", "–"))
+        table.add_row(moment(decision.created_at), decision.id, decision.kind, model, verdict(decision.verdict))
+    return table
+
+
+def decision_panel(decision: Decision) -> RenderableType:
+    """A decision with all that it rests on."""
+    facts = {
+        "decision": decision.id,
+        "kind": decision.kind,
+        "at": moment(decision.created_at),
+        "verdict": verdict(decision.verdict),
+        "reason": decision.reason,
+        **{name: value for name, value in decision.inputs.items() if value is not None},
+        "policy": ", ".join(f"{name} {value}" for name, value in decision.policy.items()),
+        "code": decision.code_version[:12],
+    }
+    parts: list[RenderableType] = [_facts(facts)]
+    if "gate" in decision.evidence:
+        parts += [Text(), rules_table(decision)]
+    return Group(*parts)
+
+
+def rules_table(gate: Decision) -> Table:
+    """One row a rule of a gate decision."""
+    table = _table("rules", ("rule", "value", "threshold", "verdict"))
+    table.add_column("reason", overflow="fold")
+    for rule in gate.evidence["gate"]["rules"]:
+        table.add_row(
+            rule["rule"],
+            number(rule["value"]),
+            number(rule["threshold"]),
+            verdict(rule["verdict"]),
+            Text(rule["reason"]),
+        )
+    return table
+
+
+def verdict(name: str) -> Text:
+    return Text(str(name), style=COLOURS.get(name, ""))
+
+
+def number(value: float | None) -> str:
+    """Counts as counts, shares with three digits, nothing as a dash."""
+    if value is None:
+        return "–"
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
+
+
+def moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _facts(facts: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    return table
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in {"id", "model", "at", "since", "kind", "decision"})
+    return table

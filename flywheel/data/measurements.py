@@ -1,0 +1,94 @@
+"""What is measured of an image beside its pixels: statistics for validation and drift, a descriptor for duplicates.
+
+Images come in batches of one size and are measured together. All is a function of one image alone, so it does not
+depend on the batch.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATISTICS = ("brightness", "contrast", "saturation", "sharpness", "red", "green", "blue")
+LUMA_PARTS = (299, 587, 114)  # of 1,000; ITU-R BT.601
+GRID = 16  # cells a side that an image is averaged to before its descriptor is taken
+FREQUENCIES = 8  # of the cosine transform, each way
+DESCRIPTOR_LENGTH = FREQUENCIES * FREQUENCIES - 1  # without the mean
+# Length of a descriptor in whole numbers: products of two sum to less than 2**24, so float32 adds them exactly, in any
+# order, and two machines find the same duplicates.
+DESCRIPTOR_SCALE = 2047
+FLAT = 1e-3  # grey levels; an image with less structure has no descriptor
+
+
+def statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8[N, H, W, 3] → float32[N, 7], columns STATISTICS, each of pixels in 0..1.
+
+    Brightness: mean luma. Contrast: its standard deviation. Saturation: mean of HSV's. Sharpness: the standard
+    deviation of luma's Laplacian (after Pech-Pacheco et al. 2000, who take the variance). Red, green, blue: means.
+    Sums are of whole numbers in float64, so their order does not show.
+    """
+    import torch
+
+    pixels = torch.from_numpy(images)
+    area, white = images.shape[1] * images.shape[2], 255.0 * sum(LUMA_PARTS)
+    # whole numbers up to 255,000: exact in float32
+    luma = pixels.float() @ torch.tensor(LUMA_PARTS, dtype=torch.float32)
+    inner = luma[:, 1:-1, 1:-1]
+    laplacian = luma[:, 2:, 1:-1] + luma[:, :-2, 1:-1] + luma[:, 1:-1, 2:] + luma[:, 1:-1, :-2] - 4 * inner
+    high, low = pixels.amax(-1).float(), pixels.amin(-1).float()
+    saturation = ((high - low) / high.clamp(min=1)).sum((1, 2), dtype=torch.float64) / area
+    brightness, contrast = _mean_and_deviation(luma.flatten(1))
+    sharpness = _mean_and_deviation(laplacian.flatten(1))[1]
+    means = pixels.flatten(1, 2).sum(1, dtype=torch.int64).double() / (255.0 * area)
+    columns = [brightness / white, contrast / white, saturation, sharpness / white, *means.unbind(1)]
+    return np.asarray(torch.stack(columns, 1).float().numpy())
+
+
+def _mean_and_deviation(values: "Tensor") -> "tuple[Tensor, Tensor]":
+    """float64[N] each, of float32[N, K]; zeros where K is 0 (an image too small for a Laplacian)."""
+    import torch
+
+    count = max(values.shape[1], 1)
+    mean = values.sum(1, dtype=torch.float64) / count
+    squares = values.double().square().sum(1) / count
+    return mean, (squares - mean * mean).clamp(min=0).sqrt()
+
+
+def descriptors(images: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """uint8[N, H, W, 3] → int16[N, 63]: the image's shape, for finding near duplicates.
+
+    The luma, averaged to 16 × 16 cells, in the lowest 8 × 8 frequencies of a cosine transform without the mean (as in
+    pHash, Zauner 2010), each weighted by its frequency, since natural images have amplitudes that fall as 1/f (Field
+    1987); then of length DESCRIPTOR_SCALE. So brightness and contrast don't matter. A flat image gives zeros.
+    """
+    _, height, width, _ = images.shape
+    weights = np.array(LUMA_PARTS, np.float32)
+    # whole numbers, exact in float32; the float64 after them leaves rounding errors far below one step of the result
+    luma = (images.reshape(-1, 3).astype(np.float32) @ weights).reshape(-1, height, width)
+    spectrum = _transform(height) @ luma @ _transform(width).T / sum(LUMA_PARTS)
+    shape = (spectrum * _frequency()).reshape(len(images), -1)[:, 1:]
+    length = np.sqrt((shape * shape).sum(1, keepdims=True))
+    unit = np.where(length > FLAT * GRID, shape / np.maximum(length, FLAT), 0.0)
+    return np.asarray(np.rint(unit * DESCRIPTOR_SCALE), np.int16)
+
+
+@cache
+def _transform(side: int) -> NDArray[np.float64]:
+    """float64[8, side]: averages a line of pixels to 16 cells and takes their lowest 8 frequencies (DCT-II)."""
+    from scipy.fft import dct
+
+    edges = np.arange(GRID + 1) * (side / GRID)
+    first, last = np.arange(side), np.arange(side) + 1
+    overlap = np.minimum(last, edges[1:, None]) - np.maximum(first, edges[:-1, None])
+    cells = np.clip(overlap, 0, None) / (side / GRID)
+    return np.asarray(dct(np.eye(GRID), axis=0, norm="ortho")[:FREQUENCIES] @ cells)
+
+
+@cache
+def _frequency() -> NDArray[np.float64]:
+    steps = np.arange(FREQUENCIES)
+    return np.hypot(steps[:, None], steps[None, :])

@@ -1,0 +1,289 @@
+"""Dataset versions: content-addressed folders of packed images that open by memory map.
+
+A folder holds `images.npy` (uint8[N, S, S, 3]), `labels.npy` (int64[N]), `rows.parquet` (id, label, side, path,
+measured columns), `left_out.csv`, and `manifest.json`, written last. Rows are sorted by image id, so the same images
+give the same bytes on any machine and in any file order.
+"""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from flywheel.data.decode import UndecodableImage, decode, image_id, resize
+from flywheel.data.folders import building, read_json, sweep, write_json
+from flywheel.data.index import DESCRIPTOR, SCHEMA, read_image_file, read_index
+from flywheel.data.measurements import STATISTICS
+from flywheel.data.originals import adding, held_ids, original_bytes
+from flywheel.data.splits import LEFT_OUT, assign_sides, left_out
+from flywheel.identity import (
+    NAME_DIGITS,
+    canonical_json,
+    code_version,
+    digest,
+    digest_of_file,
+    digest_of_lines,
+    name_of,
+)
+from flywheel.paths import Paths
+from flywheel.progress import Progress, silent
+from flywheel.records import DatasetVersion, ImageIndex, Side
+from flywheel.settings import DataParameters
+
+__all__ = ["LEFT_OUT", "DatasetArrays", "VersionError", "build_version", "load_version", "open_arrays"]
+__all__ += ["check_files", "evaluation_set_id", "original_bytes", "read_left_out", "task_id", "version_table"]
+
+log = logging.getLogger(__name__)
+
+MANIFEST, IMAGES, LABELS = "manifest.json", "images.npy", "labels.npy"
+ROWS, LEFT_OUT_FILE = "rows.parquet", "left_out.csv"
+FILES = (IMAGES, LABELS, ROWS, LEFT_OUT_FILE)
+FROZEN_ROLE = "frozen"
+PROGRESS_IMAGES = 500
+ROW_SCHEMA = pa.schema(
+    [
+        *(SCHEMA.field(name) for name in ("image_id", "label")),
+        ("side", pa.string()),
+        *(SCHEMA.field(name) for name in ("path", "split", "width", "height", "mode", "bytes")),
+        *(SCHEMA.field(name) for name in STATISTICS),
+        SCHEMA.field(DESCRIPTOR),
+    ]
+)
+
+
+class VersionError(ValueError):
+    """A dataset version that is missing, damaged, or can't be made; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class DatasetArrays:
+    """A version, open by memory map; row i of all of them is one image."""
+
+    images: NDArray[np.uint8]  # [N, S, S, 3], read-only
+    labels: NDArray[np.int64]  # [N], positions in the class list
+    ids: NDArray[np.str_]  # [N], image ids of 64 hex digits
+    sides: NDArray[np.str_]  # [N]
+    statistics: NDArray[np.float32]  # [N, 7]
+    statistic_names: tuple[str, ...]
+
+    def side(self, side: Side) -> NDArray[np.int64]:
+        """The positions of one side's images, ascending."""
+        return np.flatnonzero(self.sides == str(side))
+
+
+def build_version(
+    index: ImageIndex,
+    quarantined: Collection[int],
+    parameters: DataParameters,
+    paths: Paths,
+    progress: Progress = silent,
+) -> DatasetVersion:
+    """Assign sides and pack the images of an index, the rows at the `quarantined` positions left out.
+
+    Where the version exists, it is returned without decoding an image. Raises splits.SplitError where there are too few
+    images, VersionError where a file changed since it was indexed.
+    """
+    sweep(paths.datasets)
+    shortcut = _shortcut(index, quarantined, parameters)
+    known = read_json(shortcut)
+    if known and _is_finished(folder := paths.dataset(str(known["id"]))):
+        log.info("dataset version %s is up to date", known["id"])
+        return load_version(folder)
+    frame = read_index(index, with_descriptors=True)
+    usable = frame.drop(index=frame.index[sorted(quarantined)])
+    assigned = assign_sides(usable[usable["decode_ok"]], parameters)
+    kept = assigned[assigned["why"] == ""].reset_index(drop=True)
+    classes = tuple(sorted(set(kept["label"])))
+    version_id = _identity(kept, classes, parameters)
+    folder = paths.dataset(version_id)
+    if not _is_finished(folder) or not _holds_originals(kept, paths):
+        with building(folder) as part:
+            _pack(kept, index, parameters, paths, part, progress)
+            _write_tables(kept, assigned, classes, part)
+            _write_manifest(kept, assigned, classes, version_id, index, len(frame) - len(usable), parameters, part)
+    write_json(shortcut, {"id": version_id})
+    version = load_version(folder)
+    log.info("dataset version %s: %s, %d left out", version.id, _in_words(version.counts), version.left_out)
+    return version
+
+
+def load_version(folder: Path) -> DatasetVersion:
+    """The version in a folder, by its manifest. Raises VersionError where a file is missing or of another length."""
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        raise VersionError(f"{folder}: a dataset version expected, no {MANIFEST} found. Run 'make data' to make it.")
+    for name, expected in manifest["files"].items():
+        found = (folder / name).stat().st_size if (folder / name).exists() else 0
+        if found != expected["bytes"]:
+            raise VersionError(
+                f"{folder / name}: {expected['bytes']:,} bytes expected, {found:,} found. Delete the folder {folder} "
+                "and run 'make data'; the same version is made again."
+            )
+    return DatasetVersion(
+        id=manifest["id"],
+        folder=folder,
+        source=manifest["source"],
+        index_id=manifest["index_id"],
+        classes=tuple(manifest["classes"]),
+        counts=manifest["counts"],
+        size=manifest["size"],
+        filter=manifest["filter"],
+        evaluation_set_id=manifest["evaluation_set_id"],
+        quarantined=manifest["quarantined"],
+        left_out=manifest["left_out"],
+        task_id=manifest["task_id"],
+    )
+
+
+def check_files(version: DatasetVersion) -> None:
+    """Read every file and compare its hash with the manifest's. Raises VersionError for the first that differs."""
+    manifest = read_json(version.folder / MANIFEST) or {"files": {}}
+    for name, expected in manifest["files"].items():
+        found = digest_of_file(version.folder / name)
+        if found != expected["sha256"]:
+            raise VersionError(
+                f"{version.folder / name}: SHA-256 {expected['sha256']} expected, {found} found. Delete the folder "
+                f"{version.folder} and run 'make data'; the same version is made again."
+            )
+
+
+def open_arrays(version: DatasetVersion) -> DatasetArrays:
+    """The version's arrays; the images stay on disk until they are read."""
+    rows = pq.read_table(version.folder / ROWS, columns=["image_id", "side", *STATISTICS])
+    return DatasetArrays(
+        images=np.load(version.folder / IMAGES, mmap_mode="r"),
+        labels=np.load(version.folder / LABELS),
+        ids=np.array(rows["image_id"].to_pylist(), np.str_),
+        sides=np.array(rows["side"].to_pylist(), np.str_),
+        statistics=np.column_stack([rows[name].to_numpy() for name in STATISTICS]).astype(np.float32),
+        statistic_names=STATISTICS,
+    )
+
+
+def version_table(version: DatasetVersion, with_descriptors: bool = False) -> pd.DataFrame:
+    """One row an image, as the suite reads it: image_id, label, side, path (in the source), size, mode, statistics."""
+    columns = [name for name in ROW_SCHEMA.names if with_descriptors or name != DESCRIPTOR]
+    return pd.DataFrame(pq.read_table(version.folder / ROWS, columns=columns).to_pandas())
+
+
+def read_left_out(version: DatasetVersion) -> pd.DataFrame:
+    """The images that are not in the version, with the reason; columns LEFT_OUT, all text."""
+    return pd.read_csv(version.folder / LEFT_OUT_FILE, dtype=str, keep_default_na=False)
+
+
+def task_id(classes: Collection[str]) -> str:
+    return name_of("task", list(classes))
+
+
+def evaluation_set_id(ids: Collection[str], labels: Collection[str], classes: Collection[str], role: str) -> str:
+    """The name of a set of labelled images that judges models."""
+    rows = sorted(zip(ids, labels, strict=True))
+    return name_of("evalset", [digest_of_lines(map(canonical_json, rows)), list(classes), role])
+
+
+def _identity(kept: pd.DataFrame, classes: tuple[str, ...], parameters: DataParameters) -> str:
+    rows = zip(kept["image_id"], kept["label"], kept["side"].map(str), strict=True)
+    return name_of(
+        "ds", [digest_of_lines(map(canonical_json, sorted(rows))), classes, parameters.size, parameters.filter]
+    )
+
+
+def _shortcut(index: ImageIndex, quarantined: Collection[int], parameters: DataParameters) -> Path:
+    """A note beside the index, which version the same input gave by the same code: saves looking for duplicates."""
+    code = code_version(Path(__file__).parent.parent, ["data"])
+    chosen = parameters.model_dump(include={"subset", "subset_seed", "size", "filter"})
+    return index.path.with_name(f"version-{digest([code, index.id, sorted(quarantined), chosen])[:NAME_DIGITS]}.json")
+
+
+def _is_finished(folder: Path) -> bool:
+    """False for a damaged one too: what can be made again is."""
+    try:
+        load_version(folder)
+    except VersionError:
+        return False
+    return True
+
+
+def _holds_originals(kept: pd.DataFrame, paths: Paths) -> bool:
+    return {str(name).encode() for name in kept["image_id"]} <= held_ids(paths.images)
+
+
+def _pack(
+    kept: pd.DataFrame, index: ImageIndex, parameters: DataParameters, paths: Paths, folder: Path, progress: Progress
+) -> None:
+    size = parameters.size
+    packed = open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(len(kept), size, size, 3))
+    with adding(paths) as originals:
+        for row, (path, known_id) in enumerate(zip(kept["path"], kept["image_id"], strict=True)):
+            data, image = _read_again(index.source.folder / path, known_id)
+            packed[row] = resize(image, size, parameters.filter)
+            originals.add(known_id, data)
+            if (row + 1) % PROGRESS_IMAGES == 0 or row + 1 == len(kept):
+                progress("pack images", row + 1, len(kept))
+    packed.flush()
+
+
+def _read_again(path: Path, known_id: str) -> tuple[bytes, NDArray[np.uint8]]:
+    try:
+        data = read_image_file(path)
+        image = decode(data)
+        found = image_id(image)
+    except UndecodableImage as error:
+        raise VersionError(
+            f"{path}: the image that was indexed expected, but {error} Run 'make data' again."
+        ) from error
+    if found != known_id:
+        raise VersionError(f"{path}: the image that was indexed expected, another one found. Run 'make data' again.")
+    return data, image
+
+
+def _write_tables(kept: pd.DataFrame, assigned: pd.DataFrame, classes: tuple[str, ...], folder: Path) -> None:
+    position = {label: place for place, label in enumerate(classes)}
+    np.save(folder / LABELS, kept["label"].map(position).to_numpy(np.int64))
+    columns = kept.assign(side=kept["side"].map(str))[ROW_SCHEMA.names]
+    table = pa.Table.from_pandas(columns, ROW_SCHEMA, preserve_index=False).replace_schema_metadata()
+    pq.write_table(table, folder / ROWS, compression="zstd")
+    left_out(assigned).to_csv(folder / LEFT_OUT_FILE, index=False, lineterminator="\n")
+
+
+def _write_manifest(
+    kept: pd.DataFrame,
+    assigned: pd.DataFrame,
+    classes: tuple[str, ...],
+    version_id: str,
+    index: ImageIndex,
+    quarantined: int,
+    parameters: DataParameters,
+    folder: Path,
+) -> None:
+    frozen = kept[kept["side"] == Side.FROZEN]
+    counts = kept["side"].map(str).value_counts()
+    manifest: dict[str, Any] = {
+        "id": version_id,
+        "source": index.source.name,
+        "index_id": index.id,
+        "classes": list(classes),
+        "counts": {str(side): int(counts.get(str(side), 0)) for side in Side},
+        "size": parameters.size,
+        "filter": parameters.filter,
+        "evaluation_set_id": evaluation_set_id(frozen["image_id"], frozen["label"], classes, FROZEN_ROLE),
+        "task_id": task_id(classes),
+        "quarantined": quarantined,
+        "left_out": int((assigned["why"] != "").sum()),
+        "files": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": digest_of_file(folder / name)} for name in FILES
+        },
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {side}" for side, count in counts.items())

@@ -1,0 +1,120 @@
+"""An evaluation's folder, `reports/<eval id>/`: the answers by image id and, written last, its manifest."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from flywheel.evaluation.metrics import METRIC_SETTINGS
+from flywheel.identity import digest_of_file, name_of
+from flywheel.records import Evaluation, from_json, to_json
+
+MANIFEST = "evaluation.json"
+PREDICTIONS = "logits.parquet"
+
+
+class EvaluationError(RuntimeError):
+    """An evaluation that can't be made, or a record of one that can't be trusted."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers on an evaluation set, sorted by image id: two models' rows on one set pair by position."""
+
+    ids: NDArray[np.str_]  # str[N], the image ids
+    labels: NDArray[np.int64]  # int64[N]
+    logits: NDArray[np.float32]  # float32[N, C]
+
+    def sorted(self) -> "Predictions":
+        order = np.argsort(self.ids, kind="stable")
+        return Predictions(self.ids[order], self.labels[order], self.logits[order])
+
+
+def evaluation_id(model_id: str, evaluation_set_id: str) -> str:
+    """The identity of a model's evaluation on a set, under this version's metric settings."""
+    content = {"model": model_id, "evaluation_set": evaluation_set_id, "metrics": METRIC_SETTINGS}
+    return name_of("eval", content)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The evaluation that lies in a folder. Raises EvaluationError unless its manifest and predictions fit."""
+    try:
+        evaluation = from_json(Evaluation, (folder / MANIFEST).read_bytes())
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{folder}: no finished evaluation, {MANIFEST} is missing. Evaluate again.") from error
+    except ValidationError as error:
+        raise EvaluationError(
+            f"{folder / MANIFEST}: not a readable manifest. Delete the folder and evaluate again."
+        ) from error
+    _check_predictions(folder, evaluation)
+    return replace(evaluation, folder=folder)
+
+
+def _check_predictions(folder: Path, evaluation: Evaluation) -> None:
+    path = folder / PREDICTIONS
+    found = digest_of_file(path) if path.is_file() else "no file"
+    if found != evaluation.correct_sha256:
+        raise EvaluationError(
+            f"{path}: SHA-256 {evaluation.correct_sha256[:12]} expected, {found[:12]} found. "
+            "Delete the folder and evaluate again."
+        )
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """The per-image answers of an evaluation, sorted by image id. Raises EvaluationError where they are missing."""
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no per-image answers. Evaluate the model again.")
+    table = pq.read_table(path)
+    flat = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Predictions(
+        ids=np.asarray(table["image_id"].to_pylist(), dtype=np.str_),
+        labels=table["label"].to_numpy().astype(np.int64),
+        logits=flat.astype(np.float32).reshape(table.num_rows, -1),
+    )
+
+
+def write_record(evaluation: Evaluation, predictions: Predictions) -> Evaluation:
+    """Write a finished evaluation into its folder, all of it or nothing. Returns it with its predictions' hash."""
+    evaluation.folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{evaluation.id}-", dir=evaluation.folder.parent))
+    try:
+        _write_predictions(work / PREDICTIONS, predictions.sorted())
+        finished = replace(evaluation, correct_sha256=digest_of_file(work / PREDICTIONS))
+        (work / MANIFEST).write_text(to_json(finished), encoding="utf-8")
+        work.chmod(0o755)  # mkdtemp's 0700 would keep the report from a web server or a colleague
+        return _settle(work, finished)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_predictions(path: Path, predictions: Predictions) -> None:
+    logits = pa.FixedSizeListArray.from_arrays(
+        pa.array(predictions.logits.astype(np.float32).ravel()), predictions.logits.shape[1]
+    )
+    columns = {
+        "image_id": pa.array(predictions.ids.tolist()),
+        "label": pa.array(predictions.labels.astype(np.int64)),
+        "predicted": pa.array(predictions.logits.argmax(axis=1).astype(np.int64)),
+        "logits": logits,
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _settle(work: Path, evaluation: Evaluation) -> Evaluation:
+    """Rename the finished folder into place; where another process was first and its record holds, take that."""
+    try:
+        work.rename(evaluation.folder)
+    except OSError:
+        try:
+            return read_evaluation(evaluation.folder)
+        except EvaluationError:
+            shutil.rmtree(evaluation.folder, ignore_errors=True)
+            work.rename(evaluation.folder)
+    return evaluation

@@ -1,0 +1,242 @@
+"""Model → BentoML's store → Bento → a smoke test that serves it. What is on disk decides what is left to do."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from flywheel.identity import canonical_json
+from flywheel.model.folder import MANIFEST, read_manifest
+from flywheel.paths import Paths
+from flywheel.records import Evaluation, PackagedBento, TrainedModel, to_json
+from flywheel.settings import PROJECT
+from tasks.bento_build import BuildRequest
+from tasks.bento_contents import contents_version, pinned_packages, shipped_files
+from tasks.serving import served
+
+NAME = "classifier"
+CONTENTS_DIGITS = 8
+SMOKE_TEST = "smoke_test.json"  # in the Bento's folder, so it goes where the Bento goes
+TOLERANCE = 1e-3  # of a probability, between the served answer and the same model in this process
+READY_SECONDS = 180.0  # 7-12 s on a free machine, 30 where nothing is compiled yet
+BUILD_SECONDS = 300.0
+REQUEST_SECONDS = 60.0
+STALE_SECONDS = 3600.0
+LOG_CHARACTERS = 4000
+
+
+class PackagingError(RuntimeError):
+    """The Bento could not be built, or does not answer as its model does."""
+
+
+def package_model(
+    model: TrainedModel, evaluation: Evaluation | None, gate_decision_id: str, paths: Paths
+) -> PackagedBento:
+    """The Bento of this model and this service code; built once, found again after that.
+
+    Its version is content: the model's hex and the digest of the shipped code and pins. It is built in a home of its
+    own and renamed into the project's store, so one that is there is whole. Raises PackagingError or ModelError.
+    """
+    version = _hex(model.id)
+    model_tag = f"{NAME}:{version}"
+    bento_tag = f"{model_tag}-{contents_version(PROJECT)[:CONTENTS_DIGITS]}"
+    if not (_stored(paths, "bentos", bento_tag).is_dir() and _stored(paths, "models", model_tag).is_dir()):
+        _build(model, _identities(model, evaluation, gate_decision_id), _metrics(model, evaluation), bento_tag, paths)
+    folder = _stored(paths, "bentos", bento_tag)
+    return PackagedBento(bento_tag, model_tag, model.id, folder, _recorded_smoke_test(folder))
+
+
+def smoke_test(bento: PackagedBento, model: TrainedModel, image: bytes, label: str) -> str:
+    """Serves the Bento, sends it a real image's original bytes, and compares the answer with this process's own.
+
+    Returns what the Bento answered, in words; `label` is the image's true class and only stands in them. The result is
+    kept in the Bento's folder and returned from there the next time. Raises PackagingError or ServingError.
+    """
+    recorded = _recorded_smoke_test(bento.folder)
+    if recorded:
+        return recorded
+    expected = _in_process(model, image)
+    started = time.monotonic()
+    store = bento.folder.parents[2]
+    environment = {"FLYWHEEL_SERVICE_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+    with served(bento.tag, store, READY_SECONDS, environment) as address:
+        ready_seconds = time.monotonic() - started
+        with httpx.Client(trust_env=False, timeout=REQUEST_SECONDS) as client:
+            response = client.post(
+                f"{address}/classify", params={"top_k": len(model.classes)}, files={"image": ("image", image)}
+            )
+    difference = _compare(bento, model, response, expected)
+    answer = response.json()
+    said = (
+        f"{answer['label']} {answer['confidence']:.3f} for an image of {label}; within {difference:.0e} of the model "
+        f"in process; ready in {ready_seconds:.1f} s"
+    )
+    _write_atomically(bento.folder / SMOKE_TEST, canonical_json({"answer": said, "served": answer}))
+    return said
+
+
+def serve_command(paths: Paths, tag: str) -> str:
+    """The whole line that serves a Bento of this project, telemetry off, from a shell in any state."""
+    program = Path(sys.executable).with_name("bentoml")
+    here = Path.cwd()
+    shown = program.relative_to(here) if program.is_relative_to(here) else program
+    environment = f"BENTOML_HOME={shlex.quote(str(paths.bentoml))} BENTOML_DO_NOT_TRACK=True"
+    return f"{environment} {shlex.quote(str(shown))} serve {tag}"
+
+
+def _hex(model_id: str) -> str:
+    return model_id.partition("-")[2]
+
+
+def _stored(paths: Paths, store: str, tag: str) -> Path:
+    name, version = tag.split(":")
+    return paths.bentoml / store / name / version
+
+
+def _recorded_smoke_test(folder: Path) -> str:
+    record = folder / SMOKE_TEST
+    return str(json.loads(record.read_bytes())["answer"]) if record.is_file() else ""
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.write_text(text, encoding="utf-8")
+    written.replace(path)
+
+
+def _identities(model: TrainedModel, evaluation: Evaluation | None, gate_decision_id: str) -> dict[str, str]:
+    """What the Bento came from; `/model` answers it."""
+    identities = {
+        "model": model.id,
+        "dataset": model.dataset_id,
+        "task": model.task_id,
+        "gate_decision": gate_decision_id,
+        "service_code": contents_version(PROJECT)[:CONTENTS_DIGITS],
+        "weights": model.weights_sha256[:32],
+    }
+    if evaluation is not None:
+        identities |= {"evaluation": evaluation.id, "evaluation_set": evaluation.evaluation_set_id}
+    return {name: value for name, value in identities.items() if value}
+
+
+def _metrics(model: TrainedModel, evaluation: Evaluation | None) -> dict[str, float | int | str]:
+    metrics: dict[str, float | int | str] = {"top1_validation": model.top1_validation, "parameters": model.parameters}
+    if evaluation is not None:
+        top1 = evaluation.top1
+        metrics |= {"top1": top1.value, "top1_low": top1.low, "top1_high": top1.high, "ece": evaluation.ece}
+        metrics |= {"nll": evaluation.nll, "evaluation_images": evaluation.images}
+    return metrics
+
+
+def _build(
+    model: TrainedModel,
+    identities: dict[str, str],
+    metrics: dict[str, float | int | str],
+    bento_tag: str,
+    paths: Paths,
+) -> None:
+    paths.bentoml.mkdir(parents=True, exist_ok=True)
+    _remove_stale(paths.bentoml)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=paths.bentoml, ignore_cleanup_errors=True) as scratch:
+        home = Path(scratch, "home")
+        home.mkdir()
+        request = BuildRequest(
+            sources=_stage_sources(Path(scratch, "sources")),
+            model_files=_stage_model(model, Path(scratch, "model")),
+            model_tag=f"{NAME}:{_hex(model.id)}",
+            bento_tag=bento_tag,
+            labels=identities,
+            metadata=metrics,
+            packages=pinned_packages(),
+        )
+        _run_build(request, Path(scratch, "request.json"), home)
+        _adopt(home, paths.bentoml, "models", request.model_tag)
+        _adopt(home, paths.bentoml, "bentos", request.bento_tag)
+
+
+def _remove_stale(home: Path) -> None:
+    """What a killed build left behind."""
+    for folder in home.glob("building-*"):
+        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stage_sources(folder: Path) -> Path:
+    """Only what ships: BentoML walks the whole build folder, and a project's has a virtual environment and data."""
+    for file in shipped_files(PROJECT):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / file, folder / file)
+    return folder
+
+
+def _stage_model(model: TrainedModel, folder: Path) -> Path:
+    """The manifest and the files that it answers for; what lies beside them, as predictions do, stays."""
+    for name in (MANIFEST, *read_manifest(model.folder)["files"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.folder / name, folder / name)
+    return folder
+
+
+def _run_build(request: BuildRequest, file: Path, home: Path) -> None:
+    file.write_text(to_json(request), encoding="utf-8")
+    environment = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-m", "tasks.bento_build", str(file)]
+    try:
+        done = subprocess.run(
+            command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PackagingError(f"{request.bento_tag}: not built after {BUILD_SECONDS:.0f} s. Run it again.") from error
+    if done.returncode:
+        log = (done.stdout + done.stderr)[-LOG_CHARACTERS:]
+        raise PackagingError(f"{request.bento_tag}: BentoML's build ended with exit code {done.returncode}.\n{log}")
+
+
+def _adopt(built: Path, home: Path, store: str, tag: str) -> None:
+    """Renames a finished item into the project's store, whole; where another run was first, its equal one stays."""
+    name, version = tag.split(":")
+    target = home / store / name / version
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.is_dir():
+        try:
+            (built / store / name / version).rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    (target.parent / "latest").unlink(missing_ok=True)  # BentoML's own note; it makes it again from creation times
+
+
+def _in_process(model: TrainedModel, image: bytes) -> dict[str, float]:
+    """Probability by class."""
+    from flywheel.data.decode import decode
+    from flywheel.model.inference import load_model, softmax
+
+    classifier = load_model(model.folder)
+    probabilities = softmax(classifier.classify([decode(image)]).logits)[0]
+    return dict(zip(model.classes, probabilities.tolist(), strict=True))
+
+
+def _compare(bento: PackagedBento, model: TrainedModel, response: httpx.Response, expected: dict[str, float]) -> float:
+    """The largest difference of a probability. Raises PackagingError when it is no answer of this model."""
+    if response.status_code != httpx.codes.OK:
+        raise PackagingError(f"{bento.tag}: 200 expected, {response.status_code} found: {response.text[:500]}")
+    answer = response.json()
+    if answer["model_id"] != model.id:
+        raise PackagingError(f"{bento.tag}: {model.id} expected to answer, {answer['model_id']} did. Package it again.")
+    served_scores = {score["label"]: score["confidence"] for score in answer["top_k"]}
+    if served_scores.keys() != expected.keys():
+        raise PackagingError(f"{bento.tag}: classes {sorted(expected)} expected, {sorted(served_scores)} answered.")
+    difference = max(abs(served_scores[label] - expected[label]) for label in expected)
+    if not difference <= TOLERANCE:
+        raise PackagingError(
+            f"{bento.tag}: probabilities within {TOLERANCE} of the model in process expected, {difference:.3g} apart. "
+            "The Bento's code or weights are not the model's; package it again."
+        )
+    return float(difference)

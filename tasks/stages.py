@@ -1,0 +1,135 @@
+"""Every stage of the flows: a plain function of `tasks` or the core, with this project's settings, as a Prefect task.
+
+A flow calls these and nothing else. They are the only place where the two worlds meet, so that the functions under them
+stay callable without Prefect.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from flywheel.data.index import build_index
+from flywheel.data.sources import fetch_source
+from flywheel.data.versions import build_version, open_arrays, original_bytes
+from flywheel.ledger import Champion, open_ledger
+from flywheel.records import (
+    DatasetVersion,
+    Evaluation,
+    GateVerdict,
+    ImageIndex,
+    PackagedBento,
+    PreparedData,
+    Release,
+    Side,
+    Source,
+    TrainedModel,
+    ValidationResult,
+)
+from flywheel.settings import DataParameters, GatePolicy, Recipe, Settings, TrainingParameters
+from tasks.evaluation import evaluate_model, judge_model
+from tasks.packaging import package_model, smoke_test
+from tasks.reporting import reporter, stage
+from tasks.training import train
+from tasks.validation import check_index, check_version, quarantine, require
+from tasks.visualize import make_report
+
+
+@stage("fetch source", "fetch {parameters.source}")
+def fetch(parameters: DataParameters) -> Source:
+    """The folder of class folders that the user asked for, downloaded or unpacked where need be."""
+    return fetch_source(parameters.source, Settings(), reporter().progress)
+
+
+@stage("index", "index {source.name}")
+def index_images(source: Source) -> ImageIndex:
+    """One row an image."""
+    return build_index(source, Settings().paths, reporter().progress)
+
+
+@stage("validate index", "validate {index.id}")
+def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationResult:
+    """The index's suite; a critical finding ends the run here."""
+    result = check_index(index, parameters, Settings().paths)
+    require(result)
+    return result
+
+
+@stage("make dataset", "make a dataset version of {index.id}")
+def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataParameters) -> DatasetVersion:
+    """The images that passed, packed; those that did not are listed in the quarantine."""
+    paths = Settings().paths
+    return build_version(index, quarantine(index, check, paths), parameters, paths, reporter().progress)
+
+
+@stage("validate dataset", "validate {dataset.id}")
+def validate_dataset(dataset: DatasetVersion, parameters: DataParameters) -> ValidationResult:
+    """The finished version's suite; a critical finding ends the run here."""
+    result = check_version(dataset, parameters, Settings().paths)
+    require(result)
+    return result
+
+
+def champion_of(task_id: str) -> Champion | None:
+    """Who is champion at the flow's start: resolved once, and passed on."""
+    return open_ledger(Settings()).champion(task_id)
+
+
+@stage("train", "train {recipe.model} on {dataset.id}")
+def train_model(dataset: DatasetVersion, recipe: Recipe, device: str) -> TrainedModel:
+    """The model of this dataset and recipe, trained in a process of its own unless it is there already."""
+    return train(dataset, recipe, device, Settings().paths, reporter().training)
+
+
+@stage("evaluate", "evaluate {model.id}")
+def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
+    """The model on the frozen side."""
+    return evaluate_model(model, dataset, Settings().paths, progress=reporter().progress)
+
+
+@stage("judge", "judge {evaluation.model_id}")
+def judge(
+    evaluation: Evaluation, champion: Champion | None, dataset: DatasetVersion, policy: GatePolicy
+) -> GateVerdict:
+    """The gate's verdict, recorded in the ledger. A fail is a verdict, not an error."""
+    settings = Settings()
+    return judge_model(evaluation, dataset, champion, policy, open_ledger(settings), settings.paths)
+
+
+@stage("package", "package {model.id}")
+def package(model: TrainedModel, evaluation: Evaluation, gate: GateVerdict) -> PackagedBento:
+    """The model as a Bento, whatever its verdict: a person may still want to promote it."""
+    return package_model(model, evaluation, gate.id, Settings().paths)
+
+
+@stage("serve once", "serve {bento.tag} once")
+def serve_once(bento: PackagedBento, model: TrainedModel, dataset: DatasetVersion) -> PackagedBento:
+    """The Bento, served, must answer a frozen image as the trained model does."""
+    arrays = open_arrays(dataset)
+    row = arrays.side(Side.FROZEN)[0]
+    image = original_bytes(Settings().paths, str(arrays.ids[row]))
+    said = smoke_test(bento, model, image, dataset.classes[int(arrays.labels[row])])
+    return replace(bento, smoke_test=said)
+
+
+@stage("report", "report on {model.id}")
+def report_on(
+    model: TrainedModel,
+    data: PreparedData,
+    evaluation: Evaluation,
+    gate: GateVerdict,
+    bento: PackagedBento,
+    champion: Champion | None,
+    parameters: TrainingParameters,
+) -> Path:
+    """Figures and the self-contained page."""
+    paths = Settings().paths
+    return make_report(model, data, evaluation, gate, bento.tag, paths, champion=champion, parameters=parameters)
+
+
+@stage("release", "release {bento_tag}")
+def promote(gate_decision: str, bento_tag: str) -> Release:
+    """Make the judged model champion of its task, in one transaction with the decision; or record why not."""
+    ledger = open_ledger(Settings())
+    gate = ledger.decision(gate_decision)
+    return ledger.promote(
+        gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, f"It passed its gate {gate.id}: {gate.reason}"
+    )

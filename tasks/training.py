@@ -1,0 +1,109 @@
+"""A dataset version and a recipe become a model; one that exists is returned, not trained again."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flywheel.model.folder import (
+    MANIFEST,
+    REQUEST,
+    ModelError,
+    TrainingError,
+    model_id,
+    partial_folder,
+    publish,
+    read_model,
+    verify,
+    write_atomically,
+)
+from flywheel.paths import Paths
+from flywheel.records import DatasetVersion, TrainedModel, to_json
+from flywheel.settings import Recipe
+from tasks.fit import FitRequest
+from tasks.fit_process import only_one, run_fit
+
+__all__ = ["TrainingError", "choose_device", "train"]
+
+logger = logging.getLogger(__name__)
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def train(
+    version: DatasetVersion,
+    recipe: Recipe,
+    device: str,
+    paths: Paths,
+    on_event: OnEvent,
+    *,
+    track: bool = True,
+) -> TrainedModel:
+    """The model of a version and a recipe; `device` is auto, cpu, cuda or mps.
+
+    A killed run goes on at its last checkpoint. `on_event` hears the training's steps and epochs, "waiting" where
+    another process trains the same model, and "done". Raises TrainingError with a reason and what to try.
+    """
+    chosen = choose_device(device)
+    name = model_id(version, recipe, chosen)
+    folder = paths.model(name)
+    if (model := _finished(folder)) is not None:
+        return model
+    lock = paths.models / f".{name}.lock"
+    with only_one(lock, partial(on_event, {"event": "waiting", "model": name})) as descriptor:
+        if (model := _finished(folder)) is not None:
+            return model
+        partly = partial_folder(folder)
+        if not _is_whole(partly):
+            request = _write_request(partly, name, version, recipe, chosen, paths, track)
+            run_fit(request, recipe.threads, name, descriptor, on_event)
+        model = publish(partly, folder)
+        lock.unlink(missing_ok=True)
+    logger.info(
+        "trained %s: best epoch %d of %d, validation top-1 %.3f, %.0f images/s",
+        *(model.id, model.best_epoch, model.epochs, model.top1_validation, model.images_per_second),
+    )
+    return model
+
+
+def choose_device(asked: str) -> str:
+    """cpu, cuda or mps. Raises TrainingError where the one that was asked for isn't there."""
+    if asked == "cpu":
+        return asked
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(kind for kind, found in there.items() if found)
+    if not there.get(asked, False):
+        found = ", ".join(kind for kind, usable in there.items() if usable)
+        raise TrainingError(f"device '{asked}'", f"one of {found} expected on this machine.", "Try DEVICE=auto.")
+    return asked
+
+
+def _finished(folder: Path) -> TrainedModel | None:
+    try:
+        return read_model(folder)
+    except ModelError as error:
+        logger.debug("%s", error)
+        return None
+
+
+def _is_whole(partly: Path) -> bool:
+    """A run that was killed between its manifest and its renaming is finished."""
+    try:
+        verify(partly)
+    except ModelError:
+        (partly / MANIFEST).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _write_request(
+    partly: Path, name: str, version: DatasetVersion, recipe: Recipe, device: str, paths: Paths, track: bool
+) -> Path:
+    partly.mkdir(parents=True, exist_ok=True)
+    request = FitRequest(name, version, recipe, device, partly, paths.home, track)
+    write_atomically(partly / REQUEST, to_json(request) + "\n")
+    return partly / REQUEST

@@ -1,0 +1,261 @@
+"""The routes over a real tiny model: what is answered, and each kind of bad input with its own 4xx."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from bentos.classifier.answers import ServedModel
+from bentos.classifier.app import Worker, make_app
+from bentos.classifier.batcher import MicroBatcher
+from bentos.classifier.guard import BodyLimit
+from bentos.classifier.prediction_id import PredictionIds
+from bentos.classifier.predictor import Predictor
+from bentos.classifier.settings import ServiceSettings
+from flywheel.data.decode import decode
+from flywheel.model.inference import Classifier, softmax
+
+SETTINGS = ServiceSettings(
+    most_images=4, longest_queue=4, largest_body=200_000, most_pixels=1_000_000, most_pixels_together=1_500_000
+)
+
+
+@pytest.fixture(scope="module")
+def client(classifier: Classifier) -> Iterator[TestClient]:
+    predictor = Predictor(classifier, SETTINGS.most_pixels)
+    batcher = MicroBatcher(predictor.predict, SETTINGS.largest_batch, SETTINGS.longest_queue)
+    worker = Worker(batcher, ServedModel.of(classifier.model, {"gate_decision": "dec-1"}), PredictionIds())
+    app = BodyLimit(make_app(lambda: worker, SETTINGS), SETTINGS.largest_body, SETTINGS.most_held)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+    batcher.close()
+
+
+def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (20, 12), **options: Any) -> bytes:
+    pixels = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_that_claims(width: int, height: int, text: bytes = b"") -> bytes:
+    """A whole PNG header, checksum included, and a compressed text in front of next to no pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    comment = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(text)) if text else b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + comment
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+JPEG = encoded("JPEG")
+MULTIPART = "multipart/form-data; boundary=b"
+
+
+def expected(classifier: Classifier, file: bytes) -> dict[str, float]:
+    probabilities = softmax(classifier.classify([decode(file)]).logits)[0]
+    return dict(zip(classifier.model.classes, probabilities.tolist(), strict=True))
+
+
+def test_the_answer_is_the_models_own_for_multipart_and_raw_bodies(client: TestClient, classifier: Classifier) -> None:
+    wanted = expected(classifier, JPEG)
+    multipart = client.post("/classify", files={"image": ("a.jpg", JPEG)}, params={"top_k": 99})
+    raw = client.post("/classify", content=JPEG, headers={"content-type": "image/jpeg"}, params={"top_k": 99})
+    for response in (multipart, raw):
+        answer = response.json()
+        assert response.status_code == 200
+        assert {score["label"]: score["confidence"] for score in answer["top_k"]} == pytest.approx(wanted, abs=1e-5)
+        assert answer["label"] == answer["top_k"][0]["label"] == max(wanted, key=wanted.__getitem__)
+        assert answer["confidence"] == answer["top_k"][0]["confidence"]
+        assert answer["model_id"] == classifier.model.id
+        assert UUID(answer["prediction_id"]).version == 7
+        assert 0 < answer["latency_ms"] < 60_000
+        assert set(answer) == {"prediction_id", "label", "confidence", "top_k", "model_id", "latency_ms"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        encoded("PNG", "RGBA"),
+        encoded("PNG", "L"),
+        encoded("PNG", "P"),
+        encoded("PNG", "1"),
+        encoded("PNG", "I;16"),
+        encoded("JPEG", "CMYK"),
+        encoded("WEBP"),
+        encoded("GIF", "P"),
+        encoded("TIFF"),
+        encoded("PNG", size=(1, 1)),
+        encoded("PNG", size=(1, 300)),
+    ],
+    ids=["rgba", "gray", "palette", "bits", "16-bit", "cmyk", "webp", "gif", "tiff", "pixel", "line"],
+)
+def test_any_mode_and_size_goes_through_the_one_decode(client: TestClient, classifier: Classifier, file: bytes) -> None:
+    answer = client.post("/classify", files={"image": file}).json()
+    assert answer["confidence"] == pytest.approx(max(expected(classifier, file).values()), abs=1e-5)
+
+
+def part(name: str, content: bytes, file: bool = True) -> bytes:
+    filename = b'; filename="f"' if file else b""
+    return b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (name.encode(), filename, content)
+
+
+BAD_INPUTS = {
+    "truncated": ("image/jpeg", JPEG[: len(JPEG) // 2], 422, "undecodable_image"),
+    "cut in the header": ("image/jpeg", JPEG[:30], 422, "undecodable_image"),
+    "empty raw": ("image/jpeg", b"", 400, "empty_image"),
+    "empty file": (MULTIPART, part("image", b"") + b"--b--", 400, "empty_image"),
+    "text named .jpg": ("image/jpeg", b"hello, I am no image", 415, "not_an_image"),
+    "postscript": ("image/jpeg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "not_an_image"),
+    "json": ("application/json", b'{"image": "x"}', 415, "unsupported_media_type"),
+    "pickle": ("application/vnd.bentoml+pickle", b"\x80\x04.", 415, "unsupported_media_type"),
+    "no content type": ("", JPEG, 415, "unsupported_media_type"),
+    "wrong field": (MULTIPART, part("picture", JPEG) + b"--b--", 422, "missing_field"),
+    "string for a file": (MULTIPART, part("image", b"http://127.0.0.1/", file=False) + b"--b--", 422, "not_a_file"),
+    "two files": (MULTIPART, 2 * part("image", JPEG) + b"--b--", 413, "too_many_images"),
+    "no boundary": ("multipart/form-data", part("image", JPEG) + b"--b--", 400, "malformed_multipart"),
+    "malformed multipart": (MULTIPART, b"--x\r\nnonsense", 400, "malformed_multipart"),
+    "no parts": (MULTIPART, b"--b--\r\n", 422, "missing_field"),
+    "long text field": (MULTIPART, part("image", b"x" * 150_000, file=False) + b"--b--", 422, "not_a_file"),
+    "many text fields": (MULTIPART, 100 * part("a", b"", file=False) + b"--b--", 400, "malformed_multipart"),
+    "bomb": ("image/png", png_that_claims(30_000, 30_000), 413, "too_many_pixels"),
+    "quiet bomb": ("image/png", png_that_claims(1_001, 1_000), 413, "too_many_pixels"),
+    "text bomb": ("image/png", png_that_claims(5, 5, b" " * 100_000_000), 422, "undecodable_image"),
+    "claims what is not there": ("image/png", png_that_claims(500, 500), 422, "undecodable_image"),
+    "large body": ("image/jpeg", JPEG + b"\0" * 200_000, 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_gets_its_own_4xx_in_the_one_shape(client: TestClient, name: str) -> None:
+    kind, body, status, code = BAD_INPUTS[name]
+    response = client.post("/classify", content=body, headers={"content-type": kind} if kind else {})
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert_one_shape(response.json())
+
+
+def assert_one_shape(body: dict[str, Any]) -> None:
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "hint"}
+    assert all(isinstance(text, str) and text for text in body["error"].values())
+
+
+def test_a_body_that_declares_no_length_is_stopped_at_the_limit(client: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 50_000
+            yield b"\0" * 50_000
+
+    response = client.post("/classify", content=endless(), headers={"content-type": "image/jpeg"})
+    assert response.status_code == 413
+    assert_one_shape(response.json())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/classify", 405), ("PUT", "/classify_batch", 405), ("GET", "/nothing", 404), ("DELETE", "/a/b/c", 404)],
+)
+def test_the_frameworks_own_refusals_have_the_one_shape(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert_one_shape(response.json())
+
+
+@pytest.mark.parametrize("top_k", ["0", "-1", "many", "1e9"])
+def test_a_parameter_out_of_bounds_has_the_one_shape(client: TestClient, top_k: str) -> None:
+    response = client.post("/classify", params={"top_k": top_k}, files={"image": JPEG})
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_parameter")
+    assert_one_shape(response.json())
+
+
+def test_a_batch_is_answered_in_order_and_a_bad_image_fails_alone(client: TestClient, classifier: Classifier) -> None:
+    png = encoded("PNG", "RGBA")
+    files = [("images", JPEG), ("images", b"no image"), ("images", png)]
+    body = client.post("/classify_batch", files=files).json()
+    first, bad, third = body["results"]
+    assert body["failed"] == 1
+    assert_one_shape(bad)
+    assert first["confidence"] == pytest.approx(max(expected(classifier, JPEG).values()), abs=1e-5)
+    assert third["confidence"] == pytest.approx(max(expected(classifier, png).values()), abs=1e-5)
+    assert first["prediction_id"] < third["prediction_id"]
+
+
+def test_more_images_than_stated_are_refused_with_the_limit(client: TestClient) -> None:
+    response = client.post("/classify_batch", files=[("images", JPEG)] * 5)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_images")
+    assert "4" in response.json()["error"]["hint"]
+
+
+def test_a_batch_of_more_pixels_together_than_stated_is_refused(client: TestClient) -> None:
+    response = client.post("/classify_batch", files=[("images", png_that_claims(1_000, 800))] * 2)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_pixels")
+    assert "1,600,000" in response.json()["error"]["message"]
+
+
+def test_a_batch_that_is_no_form_is_refused(client: TestClient) -> None:
+    response = client.post("/classify_batch", content=JPEG, headers={"content-type": "image/jpeg"})
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_full_queue_answers_503_with_retry_after(classifier: Classifier) -> None:
+    predictor = Predictor(classifier, SETTINGS.most_pixels)
+    batcher = MicroBatcher(predictor.predict, largest_batch=4, longest_queue=1)
+    worker = Worker(batcher, ServedModel.of(classifier.model, {}), PredictionIds())
+    with TestClient(make_app(lambda: worker, SETTINGS)) as client:
+        response = client.post("/classify_batch", files=[("images", JPEG)] * 2)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["error"]["code"] == "overloaded"
+
+
+def test_a_failure_of_the_model_is_a_500_that_tells_nothing_of_the_inside(classifier: Classifier) -> None:
+    def broken(files: list[bytes]) -> list[Any]:
+        raise MemoryError("secret of the inside")
+
+    worker = Worker(MicroBatcher(broken, 4, 4), ServedModel.of(classifier.model, {}), PredictionIds())
+    with TestClient(make_app(lambda: worker, SETTINGS), raise_server_exceptions=False) as client:
+        response = client.post("/classify", files={"image": JPEG})
+    assert response.status_code == 500
+    assert_one_shape(response.json())
+    assert "secret" not in response.text
+
+
+def test_the_model_route_names_what_is_served(client: TestClient, classifier: Classifier) -> None:
+    answer = client.get("/model").json()
+    assert answer["model_id"] == classifier.model.id
+    assert answer["classes"] == list(classifier.model.classes)
+    assert answer["input_size"] == classifier.model.preprocessing.size
+    assert answer["identities"] == {"gate_decision": "dec-1"}
+
+
+def test_the_front_door_leads_to_the_documentation(client: TestClient) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+    assert client.get("/").status_code == 200
+
+
+def test_the_openapi_document_states_bodies_limits_and_the_error_shape(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    classify = document["paths"]["/classify"]["post"]
+    assert set(classify["requestBody"]["content"]) == {"multipart/form-data", "image/jpeg", "image/png", "image/webp"}
+    refusals = {status for status, answer in classify["responses"].items() if "ErrorAnswer" in str(answer)}
+    assert refusals == {"400", "413", "415", "422", "503"}
+    assert "1,000,000 pixels" in document["info"]["description"]

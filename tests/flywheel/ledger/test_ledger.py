@@ -1,0 +1,311 @@
+"""A real SQLite file each: what is appended stays, and the champion moves only with its decision."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from flywheel.identity import name_of
+from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
+from flywheel.ledger.ledger import gate_of
+from flywheel.records import GateVerdict, RuleResult, Verdict
+from flywheel.settings import PROJECT, Settings
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POLICY = {"largest_ece": 0.15}
+
+
+@pytest.fixture
+def url(tmp_path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def ledger(url) -> Ledger:
+    return open_ledger(url)
+
+
+def gate(ledger, model="model-a", champion=None, verdict=Verdict.PASS, task="task-1", policy=POLICY, clock=None):
+    inputs = {"model_id": model, "task_id": task, "champion_id": champion, "evaluation_id": f"eval-{model}"}
+    judged = GateVerdict(
+        id=name_of("dec", {"kind": "gate", "inputs": inputs, "policy": policy}),
+        model_id=model,
+        task_id=task,
+        evaluation_id=f"eval-{model}",
+        evaluation_set_id="evalset-1",
+        champion_id=champion,
+        verdict=verdict,
+        rules=(RuleResult("ECE", 0.1, 0.15, verdict, "ECE 0.100 is within 0.150."),),
+        reason="All 1 rules passed." if verdict is Verdict.PASS else "ECE is too large.",
+    )
+    clock = clock or (lambda: NOON)
+    return ledger.record_gate(judged, inputs=inputs, policy=policy, evidence={"images": 100}, clock=clock)
+
+
+def promote(ledger, model="model-a", champion=None, bento="", **more):
+    judged = gate(ledger, model, champion)
+    bento = bento or f"classifier:{model}"
+    return ledger.promote("task-1", model, bento, judged.id, "passed its gate", lambda: NOON, **more)
+
+
+def execute(url: str, statement: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(statement)
+
+
+def test_a_gate_comes_back_as_it_was_recorded(ledger):
+    judged = gate(ledger)
+    decision = ledger.decision(judged.id)
+    assert gate_of(decision) == judged
+    assert decision.kind is Kind.GATE
+    assert decision.policy == POLICY
+    assert decision.evidence["images"] == 100
+    assert decision.created_at == NOON
+    assert len(decision.code_version) == 64
+
+
+def test_the_same_judgement_is_one_decision_and_one_use(ledger):
+    first = gate(ledger)
+    again = gate(ledger, clock=lambda: NOON + timedelta(days=1))
+    assert again == first
+    assert [decision.created_at for decision in ledger.decisions()] == [NOON]
+    assert len(ledger.evaluation_set_uses("evalset-1")) == 1
+
+
+def test_what_was_decided_once_is_not_decided_otherwise_later(ledger):
+    gate(ledger, verdict=Verdict.FAIL)
+    assert gate(ledger, verdict=Verdict.PASS).verdict is Verdict.FAIL
+
+
+def test_another_policy_is_another_decision_on_the_same_use(ledger):
+    first = gate(ledger)
+    gate(ledger, policy={"largest_ece": 0.1})
+    (use,) = ledger.evaluation_set_uses("evalset-1")
+    assert len(ledger.decisions()) == 2
+    assert (use.model_id, use.champion_id, use.decision_id) == ("model-a", "", first.id)
+
+
+def test_another_challenger_or_champion_is_another_use(ledger):
+    gate(ledger)
+    gate(ledger, model="model-b")
+    gate(ledger, model="model-b", champion="model-a")
+    uses = [(use.model_id, use.champion_id) for use in ledger.evaluation_set_uses("evalset-1")]
+    assert uses == [("model-a", ""), ("model-b", ""), ("model-b", "model-a")]
+
+
+def test_a_verdict_whose_inputs_make_another_id_is_refused(ledger):
+    judged = gate(ledger)
+    with pytest.raises(LedgerError, match="Judge again"):
+        ledger.record_gate(judged, inputs={"model_id": "model-x"}, policy=POLICY, evidence={})
+    assert len(ledger.decisions()) == 1
+
+
+def test_a_promotion_moves_the_champion_with_its_decision(ledger):
+    release = promote(ledger)
+    champion = ledger.champion("task-1")
+    assert release.promoted
+    assert (release.champion_id, release.previous_id) == ("model-a", None)
+    assert (champion.model_id, champion.bento_tag, champion.since) == ("model-a", "classifier:model-a", NOON)
+    decision = ledger.decision(champion.decision_id)
+    assert (decision.kind, decision.verdict, decision.reason) == (Kind.PROMOTION, Verdict.PASS, "passed its gate")
+    assert ledger.gate_of_champion(champion).id == decision.inputs["gate_decision_id"]
+
+
+def test_the_history_keeps_who_was_champion(ledger):
+    promote(ledger)
+    assert promote(ledger, "model-b", champion="model-a").previous_id == "model-a"
+    assert [champion.model_id for champion in ledger.history("task-1")] == ["model-b", "model-a"]
+    assert ledger.champion().model_id == "model-b"
+
+
+def test_a_task_has_its_own_champion_and_the_last_promoted_task_is_the_default(ledger):
+    promote(ledger)
+    other = gate(ledger, "model-z", task="task-2")
+    ledger.promote("task-2", "model-z", "classifier:z", other.id, "passed", lambda: NOON)
+    assert ledger.champion("task-1").model_id == "model-a"
+    assert ledger.champion().task_id == "task-2"
+    assert ledger.champion("task-3") is None
+    assert len(ledger.history()) == 2
+
+
+def test_the_champion_promoted_again_is_left_as_it_is(ledger):
+    first = promote(ledger)
+    again = promote(ledger)
+    assert not again.promoted
+    assert (again.champion_id, again.decision_id) == ("model-a", first.decision_id)
+    assert "champion already, since 2026-03-01 12:00 UTC" in again.reason
+    assert len(ledger.history()) == 1
+
+
+def test_the_champion_in_a_new_bento_is_a_promotion_of_its_own(ledger):
+    promote(ledger)
+    assert promote(ledger, bento="classifier:rebuilt").promoted
+    assert ledger.champion().bento_tag == "classifier:rebuilt"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.NOT_ENOUGH_EVIDENCE])
+def test_a_gate_that_did_not_pass_promotes_nothing_and_says_so(ledger, verdict):
+    promote(ledger)
+    judged = gate(ledger, "model-b", champion="model-a", verdict=verdict)
+    release = ledger.promote("task-1", "model-b", "classifier:b", judged.id, "please")
+    assert not release.promoted
+    assert release.champion_id == "model-a"
+    assert f"“{verdict}”: ECE is too large." in release.reason
+    assert ledger.decision(release.decision_id).verdict is Verdict.FAIL
+    assert ledger.champion().model_id == "model-a"
+
+
+def test_a_champion_that_moved_since_the_gate_is_not_overrun(ledger):
+    stale = gate(ledger, "model-b", champion=None)
+    promote(ledger)
+    release = ledger.promote("task-1", "model-b", "classifier:b", stale.id, "passed its gate")
+    assert not release.promoted
+    assert "compared with no champion, the champion now is model-a" in release.reason
+    assert ledger.champion().model_id == "model-a"
+
+
+def test_an_expected_champion_that_is_not_there_stops_the_promotion(ledger):
+    assert not promote(ledger, expected_champion="model-gone").promoted
+    assert ledger.champion() is None
+    assert promote(ledger, expected_champion=None).promoted
+
+
+def test_a_model_that_comes_back_is_promoted_by_a_decision_of_its_own(ledger):
+    first = promote(ledger, "model-a")
+    promote(ledger, "model-b", champion="model-a")
+    back = promote(ledger, "model-a", champion="model-b")
+    assert back.promoted
+    assert back.decision_id != first.decision_id
+
+
+def test_a_promotion_needs_the_gate_decision_of_this_model_and_task(ledger):
+    judged = gate(ledger)
+    release = ledger.promote("task-1", "model-a", "classifier:a", judged.id, "passed")
+    for task, model, decision in [
+        ("task-1", "model-a", "dec-unknown"),
+        ("task-1", "model-b", judged.id),
+        ("task-2", "model-a", judged.id),
+        ("task-1", "model-a", release.decision_id),
+    ]:
+        with pytest.raises(LedgerError):
+            ledger.promote(task, model, "classifier:x", decision, "please")
+    assert len(ledger.history()) == 1
+
+
+@pytest.mark.parametrize("table", ["decisions", "champions", "evaluation_set_uses"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {table} SET decision_or_id = 'x'",
+        "DELETE FROM {table}",
+        "INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    ],
+)
+def test_the_database_itself_refuses_any_change(ledger, url, table, statement):
+    promote(ledger)
+    column = "id" if table == "decisions" else "decision_id"
+    with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only"):
+        execute(url, statement.format(table=table).replace("decision_or_id", column))
+    assert ledger.champion().model_id == "model-a"
+
+
+def test_a_champion_without_a_decision_is_refused(ledger):
+    from sqlalchemy import insert
+
+    from flywheel.ledger.database import writing
+    from flywheel.ledger.tables import champions
+
+    row = {"task_id": "t", "model_id": "m", "decision_id": "dec-none", "bento_tag": "b", "since": NOON}
+    with pytest.raises(IntegrityError), writing(ledger._engine) as connection:
+        connection.execute(insert(champions).values(**row))
+    assert ledger.history() == []
+
+
+def test_a_promotion_that_breaks_half_way_leaves_neither_decision_nor_champion(ledger, monkeypatch):
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("flywheel.ledger.ledger.append_champion", fails)
+    with pytest.raises(OSError, match="disk full"):
+        promote(ledger)
+    assert ledger.champion() is None
+    assert [decision.kind for decision in ledger.decisions()] == [Kind.GATE]
+
+
+def test_times_are_kept_in_utc_and_need_their_zone(ledger):
+    east = NOON.astimezone(timezone(timedelta(hours=5)))
+    assert ledger.decision(gate(ledger, clock=lambda: east).id).created_at == NOON
+    with pytest.raises(StatementError, match="time with its zone"):
+        gate(ledger, "model-b", clock=lambda: NOON.replace(tzinfo=None))
+
+
+def test_a_decision_is_found_by_how_its_id_begins(ledger):
+    first = gate(ledger)
+    gate(ledger, "model-b")
+    assert ledger.decision(first.id[:10]).id == first.id
+    for unclear in ("dec-", "", "dec-zzz", "%"):
+        with pytest.raises(LedgerError, match="flywheel decisions"):
+            ledger.decision(unclear)
+
+
+def test_decisions_are_listed_newest_first_by_kind_task_and_model(ledger):
+    promote(ledger)
+    gate(ledger, "model-b", task="task-2")
+    assert [decision.kind for decision in ledger.decisions()] == [Kind.GATE, Kind.PROMOTION, Kind.GATE]
+    assert len(ledger.decisions(kind=Kind.GATE)) == 2
+    assert len(ledger.decisions(task_id="task-2")) == 1
+    assert len(ledger.decisions(model_id="model-a")) == 2
+    assert len(ledger.decisions(limit=1)) == 1
+
+
+def test_the_ledger_survives_being_opened_again(url):
+    promote(open_ledger(url))
+    assert open_ledger(url, create=False).champion().model_id == "model-a"
+
+
+def test_a_missing_ledger_is_not_made_by_a_reader(tmp_path):
+    with pytest.raises(LedgerError, match="no ledger yet"):
+        open_ledger(Settings(home=tmp_path, database_url=""), create=False)
+    assert list(tmp_path.iterdir()) == []
+    open_ledger(Settings(home=tmp_path, database_url=""))
+    assert (tmp_path / ".flywheel" / "ledger.db").is_file()
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@host/db", "sqlite://", "sqlite:///:memory:"])
+def test_another_database_is_refused_without_showing_its_password(url):
+    with pytest.raises(LedgerError, match="a ledger is a SQLite file") as caught:
+        open_ledger(url)
+    assert "secret" not in str(caught.value)
+
+
+WRITER = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("writer", sys.argv[1])
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+ledger = module.open_ledger(sys.argv[2])
+for number in range(60):
+    module.gate(ledger, f"model-{sys.argv[3]}-{number}")
+module.promote(ledger, f"model-{sys.argv[3]}-0")
+"""
+
+
+def test_three_processes_that_write_at_once_lose_nothing_and_crown_one(url):
+    """They also race to create the database: each opens it as its first act."""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, __file__, url, name], cwd=PROJECT, stderr=subprocess.PIPE)
+        for name in "abc"
+    ]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors.decode()
+    ledger = open_ledger(url)
+    assert len(ledger.decisions(kind=Kind.GATE)) == 180
+    assert len(ledger.evaluation_set_uses("evalset-1")) == 180
+    promotions = ledger.decisions(kind=Kind.PROMOTION)
+    assert sorted(decision.verdict for decision in promotions) == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
+    (champion,) = ledger.history()
+    assert ledger.decision(champion.decision_id).verdict is Verdict.PASS
