@@ -57,7 +57,7 @@ def row_level(key: str, description: str, next_step: str, largest_share: float) 
     return arguments | {"mostly": 1 - largest_share}
 
 
-def only(condition: str) -> dict[str, str]:
+def only(condition: str) -> dict[str, Any]:
     """Arguments that look at the rows where a pandas query holds."""
     return {"row_condition": condition, "condition_parser": "pandas"}
 

@@ -113,12 +113,12 @@ class ExpectClassBalance(ColumnAggregateExpectation):
     ) -> dict[str, Any]:
         found = _counts(metrics)
         counts = {label: found.get(label, 0) for label in self.classes}
-        largest = max(counts, key=lambda label: counts[label], default="")
+        largest = max(counts, key=lambda label: (counts[label], label), default="")
         floor = self.min_ratio * counts.get(largest, 0)
         small = [label for label, count in counts.items() if count < floor or count == 0]
         observed = "no images"
         if counts and counts[largest]:
-            smallest = min(counts, key=lambda label: counts[label])
+            smallest = min(counts, key=lambda label: (counts[label], label))
             observed = f"{smallest} has {counts[smallest]:,}, {largest} {counts[largest]:,}"
         return {
             "success": bool(counts) and not small,

@@ -85,8 +85,8 @@ def _row(result: ExpectationResult) -> str:
     if not result.success:
         mark = f'<span class="{"bad" if result.severity is Severity.CRITICAL else "warn"}">{result.severity}</span>'
     files = "<br>".join(f"<code>{html.escape(name)}</code>" for name in result.examples)
-    cells = [result.description, result.subject, result.observed]
-    texts = "".join(f"<td>{html.escape(text)}</td>" for text in cells)
+    column = f'<td class="column">{html.escape(result.subject)}</td>'
+    texts = f"<td>{html.escape(result.description)}</td>{column}<td>{html.escape(result.observed)}</td>"
     step = "" if result.success else html.escape(result.next_step)
     return f'<tr><td>{mark}</td>{texts}<td class="files">{files}</td><td>{step}</td></tr>'
 
@@ -105,7 +105,7 @@ def _rendered(found: "ExpectationSuiteValidationResult") -> str:
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    safe = ExpectationSuiteValidationResultSchema().load(found.to_json_dict())
+    safe = ExpectationSuiteValidationResultSchema().load(_escaped(found.to_json_dict()))
     rendered = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(safe))
     body = re.search(r"<body\b[^>]*>(.*)</body\s*>", rendered, re.DOTALL | re.IGNORECASE)
     text = body.group(1) if body else ""

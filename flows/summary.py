@@ -10,6 +10,7 @@ from rich.table import Table
 from flows.console import duration
 from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
 from flywheel.settings import Settings
+from tasks.packaging import serve_command
 
 STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE: "yellow"}
 
@@ -36,13 +37,8 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     _print(console, table, seconds)
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in outcome.seconds.items())
     console.print(f"Seconds by stage: {stages}", style="dim", highlight=False)
-    home = shlex.quote(str(Settings().paths.bentoml))
     console.print("Serve it:", style="bold")
-    console.print(
-        f"  BENTOML_HOME={home} .venv/bin/bentoml serve {outcome.bento.tag} --host 127.0.0.1",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"  {serve_command(Settings().paths, outcome.bento.tag)}", highlight=False, soft_wrap=True)
     image = outcome.data.source.folder / _an_image(outcome)
     _next(
         console,

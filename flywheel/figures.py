@@ -134,8 +134,9 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], ece: float) -> Figure:
     upper.scatter([part.confidence for part in filled], heights, color=ORANGE, zorder=3, s=16, label="mean confidence")
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("accuracy")
-    upper.legend(frameon=False, loc="upper left")
-    upper.set_title(f"Reliability, ECE {ece:.3f}", color=INK)
+    # above the bars: inside, it would lie on those of a model that is surer than right, or the other way round
+    upper.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9)
+    figure.suptitle(f"Reliability, ECE {ece:.3f}", color=INK)
     lower.bar([(part.low + part.high) / 2 for part in bins], [part.images for part in bins], width, color=QUIET)
     lower.set_ylabel("images")
     lower.set_xlabel("confidence")

@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is no champion to serve yet. Run 'make run' first.", file=sys.stderr)  # noqa: T201
         return 1
     keep_tools_at_home(settings)
+    os.environ["BENTOML_HOME"] = str(settings.paths.bentoml)  # where packaging puts it, whatever the shell has set
     print(f"Serving {champion.bento_tag} ({champion.model_id}) on http://127.0.0.1:{port}", flush=True)  # noqa: T201
     command = [sys.executable, "-m", "bentoml", "serve", champion.bento_tag, "--host", "127.0.0.1", "--port", port]
     os.chdir(PROJECT)

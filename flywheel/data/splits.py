@@ -81,9 +81,10 @@ def _leave_out_copies(rows: pd.DataFrame) -> None:
     stand = rows[rows["why"] == ""].assign(rank=lambda kept: kept["side"].map(PRECEDENCE.index))
     stand = stand.sort_values(["image_id", "rank", "path"], kind="stable")
     copies = stand.index[stand.duplicated("image_id")]
-    first = stand.drop_duplicates("image_id").set_index("image_id")["side"]
-    rows.loc[copies, "of"] = rows.loc[copies, "image_id"]
-    rows.loc[copies, "why"] = "an exact copy of an image on the " + first.loc[rows.loc[copies, "image_id"]] + " side"
+    stays = stand.drop_duplicates("image_id").set_index("image_id")["side"]
+    originals = rows.loc[copies, "image_id"].to_numpy()
+    rows.loc[copies, "of"] = originals
+    rows.loc[copies, "why"] = [f"an exact copy of an image on the {stays[original]} side" for original in originals]
 
 
 def _leave_out_near_duplicates(rows: pd.DataFrame) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flywheel.data.raw import MARK
+
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
@@ -127,7 +129,7 @@ def _count_outside(root: Path, ignored: Counter[str]) -> None:
     folders = [root, *(top for top in _folders(root) if top.name.lower() in SPLIT_OF and _folders(top))]
     for folder in folders:
         for entry in os.scandir(folder):
-            if entry.is_file():
+            if entry.is_file() and entry.name != MARK:
                 ignored[_kind_of_ignored(entry.name) or "image outside a class folder"] += 1
 
 

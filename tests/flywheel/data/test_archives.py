@@ -44,7 +44,7 @@ def test_every_kind_unpacks_to_the_same_files(tmp_path: Path, name: str) -> None
     assert below(tmp_path / "out") == dict(MEMBERS)
 
 
-@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/tmp/evil.jpg", "a\\..\\evil.jpg"])
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/nowhere/evil.jpg", "a\\..\\evil.jpg"])
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str, kind: str) -> None:
     make = zipped if kind.endswith("zip") else tar

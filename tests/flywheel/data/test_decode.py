@@ -135,7 +135,8 @@ def test_a_jpeg_cut_in_its_pixels_and_closed_again_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty"), (b"this is text, named .jpg", "no image format"), (b"\xff\xd8\xff", "no image format|damaged")]
+    ("data", "reason"),
+    [(b"", "empty"), (b"this is text, named .jpg", "no image format"), (b"\xff\xd8\xff", "no image format|damaged")],
 )
 def test_no_image_is_refused_with_one_sentence(data: bytes, reason: str) -> None:
     with pytest.raises(UndecodableImage, match=reason) as caught:

@@ -34,7 +34,7 @@ def test_the_name_appears_when_the_block_ends(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), building(tmp_path / "thing") as folder:
+    with pytest.raises(RuntimeError), building(tmp_path / "thing") as folder:  # noqa: PT012
         (folder / "file").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

@@ -125,9 +125,7 @@ def test_a_copy_in_another_place_and_file_order_has_the_same_index(tmp_path: Pat
     assert one.path.read_bytes() == other.path.read_bytes()
 
 
-def test_a_large_image_is_measured_smaller_and_kept_whole(
-    tmp_path: Path, picture: Callable, save: Callable
-) -> None:
+def test_a_large_image_is_measured_smaller_and_kept_whole(tmp_path: Path, picture: Callable, save: Callable) -> None:
     save(tmp_path / "s/cat/big.png", picture(0, 2100))
     save(tmp_path / "s/dog/a.png", picture(1))
     frame = read_index(build_index(source(tmp_path / "s"), Paths(tmp_path)))
