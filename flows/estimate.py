@@ -42,6 +42,7 @@ class Estimate:
     current: str = ""
     finished: set[str] = field(default_factory=set)
     _started: float = 0.0
+    _first: tuple[float, float] | None = None  # (time, share done) of the stage's first sign of progress
     _share: float = 0.0
 
     @property
@@ -49,10 +50,12 @@ class Estimate:
         return STAGES[self.until]
 
     def start(self, stage: str) -> None:
-        self.current, self._started, self._share = stage, self.clock(), 0.0
+        self.current, self._started, self._first, self._share = stage, self.clock(), None, 0.0
 
     def progress(self, done: int, total: int) -> None:
         self._share = done / total if total else 0.0
+        if self._first is None and total:
+            self._first = (self.clock(), self._share)
         if self.current == "index" and total:
             self.images = total
 
@@ -65,10 +68,12 @@ class Estimate:
         return later + (0.0 if self.current in self.finished else self._left_of_current())
 
     def _left_of_current(self) -> float:
-        elapsed = self.clock() - self._started
-        if self._share > 0:
-            return elapsed * (1 - self._share) / self._share
-        return max(0.0, self._guess(self.current) - elapsed)
+        """From the pace since the first sign of progress: what a stage takes to start says nothing of the rest."""
+        if self._first is not None:
+            began, share = self._first
+            if self._share > share:
+                return (self.clock() - began) * (1 - self._share) / (self._share - share)
+        return max(0.0, self._guess(self.current) - (self.clock() - self._started))
 
     def _guess(self, stage: str) -> float:
         fixed, per_image = FIXED_AND_PER_IMAGE.get(stage, (0.0, 0.0))

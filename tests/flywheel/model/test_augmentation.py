@@ -43,9 +43,7 @@ def test_a_shift_is_a_crop_of_the_reflected_image(coloured):
     data = place(images, labels, recipe)
     padded = np.pad(images[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
     crops = {padded[y : y + 8, x : x + 8].tobytes(): (y, x) for y in range(5) for x in range(5)}
-    found = {
-        crops[as_pixels(data.batch(torch.tensor([0]), recipe, 0, step)[0])[0].tobytes()] for step in range(200)
-    }
+    found = {crops[as_pixels(data.batch(torch.tensor([0]), recipe, 0, step)[0])[0].tobytes()] for step in range(200)}
     assert len(found) == 25
 
 

@@ -25,9 +25,7 @@ def train(coloured, tmp_path):
         folder = tmp_path / name
         sides = rows[:train_images], rows[train_images:]
         preprocessing = measure_preprocessing(images, sides[0], "box")
-        fitted = fit(
-            images, labels, *sides, CLASSES, recipe, "cpu", folder, on_event, preprocessing=preprocessing
-        )
+        fitted = fit(images, labels, *sides, CLASSES, recipe, "cpu", folder, on_event, preprocessing=preprocessing)
         return fitted, folder
 
     return run
