@@ -18,7 +18,7 @@ from PIL import Image
 from flywheel.data.decode import UndecodableImage, decode, image_id, mode_of
 from flywheel.data.folders import building, read_json, sweep, write_json
 from flywheel.data.measurements import DESCRIPTOR_LENGTH, STATISTICS, descriptors, statistics
-from flywheel.data.tree import ImageFile, read_tree
+from flywheel.data.tree import ImageFile, Tree, read_tree
 from flywheel.identity import canonical_json, digest_of_lines, name_of
 from flywheel.paths import Paths
 from flywheel.progress import Progress, silent
@@ -52,21 +52,23 @@ def build_index(source: Source, paths: Paths, progress: Progress = silent) -> Im
     its reason in `error`; its image id and statistics are null. Where a finished index was made of the same files
     (path, size, time), it is returned without reading them. Raises tree.TreeError where there are no class folders.
     """
-    files = read_tree(source.folder).files
+    tree = read_tree(source.folder)
+    files = tree.files
     sweep(paths.interim)
-    fingerprint = _fingerprint(source.folder, files)
+    fingerprint = _fingerprint(source.folder, tree)
     found = _find(source, fingerprint, paths)
     if found is not None:
         log.info("index %s of %s is up to date: %d images", found.id, source.name, found.images)
         return found
     table = pa.concat_tables([*_measured(source.folder, files, progress), SCHEMA.empty_table()])
     table = table.take(pa.compute.sort_indices(table, [(key, "ascending") for key in ("split", "label", "path")]))
+    identity = _identity(table, tree.classes)
     index = ImageIndex(
-        id=_identity(table),
-        path=paths.index(_identity(table)) / TABLE,
+        id=identity,
+        path=paths.index(identity) / TABLE,
         source=source,
         images=table.num_rows,
-        classes=tuple(sorted({file.label for file in files})),
+        classes=tree.classes,
     )
     with building(paths.index(index.id)) as folder:
         pq.write_table(table, folder / TABLE, compression="zstd")
@@ -171,14 +173,15 @@ def _measurable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
-def _identity(table: pa.Table) -> str:
+def _identity(table: pa.Table, classes: tuple[str, ...]) -> str:
     """Content only, not times: a copy of the folder has the same index."""
     columns = [table[name].to_pylist() for name in ("split", "label", "path", "image_id", "bytes", "decode_ok")]
-    return name_of("idx", [FORMAT, digest_of_lines(canonical_json(row) for row in zip(*columns, strict=True))])
+    rows = digest_of_lines(canonical_json(row) for row in zip(*columns, strict=True))
+    return name_of("idx", [FORMAT, list(classes), rows])
 
 
-def _fingerprint(folder: Path, files: list[ImageFile]) -> str:
-    """Of path, size and time of every file: what says, without reading them, that they are the same as before."""
+def _fingerprint(folder: Path, tree: Tree) -> str:
+    """Of the classes, and of path, size and time of every file: it says unread that they are the same as before."""
 
     def line(file: ImageFile) -> str:
         try:
@@ -187,7 +190,7 @@ def _fingerprint(folder: Path, files: list[ImageFile]) -> str:
             return canonical_json([os.fsencode(file.path).hex(), "unreadable"])
         return canonical_json([os.fsencode(file.path).hex(), status.st_size, status.st_mtime_ns])
 
-    return digest_of_lines(line(file) for file in files)
+    return digest_of_lines([canonical_json(tree.classes), *map(line, tree.files)])
 
 
 def _manifest(index: ImageIndex, fingerprint: str) -> dict[str, Any]:

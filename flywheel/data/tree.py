@@ -47,11 +47,8 @@ class Tree:
     """The images of a folder, sorted by (split, label, path), and how many files were left aside, by kind."""
 
     files: list[ImageFile]
+    classes: tuple[str, ...]  # every class folder, those without an image too: the suite says that they miss theirs
     ignored: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(sorted({file.label for file in self.files}))
 
 
 def read_tree(folder: Path) -> Tree:
@@ -59,8 +56,10 @@ def read_tree(folder: Path) -> Tree:
     ignored: Counter[str] = Counter()
     root, prefix = _unwrapped(folder)
     files: list[ImageFile] = []
+    classes: set[str] = set()
     for class_folder, split, inner in _class_folders(root):
         label = unicodedata.normalize("NFC", printable(class_folder.name))
+        classes.add(label)
         for name in _images_below(class_folder, ignored):
             files.append(ImageFile(f"{prefix}{inner}{class_folder.name}/{name}", split, label))
     _count_outside(root, ignored)
@@ -71,7 +70,8 @@ def read_tree(folder: Path) -> Tree:
         )
     if ignored:
         log.info("%s: files left aside%s", folder, _in_words(ignored))
-    return Tree(sorted(files, key=lambda file: (file.split, file.label, file.path)), ignored)
+    files.sort(key=lambda file: (file.split, file.label, file.path))
+    return Tree(files, tuple(sorted(classes)), ignored)
 
 
 def printable(name: str) -> str:
