@@ -37,7 +37,7 @@ train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE
 	@$(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
 
 predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
-	@$(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL)
+	@$(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
 
 visualize: $(STAMP) ## draw a model's figures and report again from its records (MODEL=, else the champion)
 	@$(PYTHON) -m tasks.visualize $(call given,MODEL)

@@ -88,10 +88,16 @@ def write_predictions(predictions: Iterable[FilePrediction], columns: int, file:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tasks.predict", description="Ask the champion about images.")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--image", type=Path, metavar="FILE", help="print the top 5 classes of this image")
-    what.add_argument("--images", type=Path, metavar="FOLDER", help="write a CSV of every image under this folder")
-    parser.add_argument("--model", default="", metavar="ID", help="a model by its id instead of the champion")
-    parser.add_argument("--task", default="", metavar="ID", help="the champion of this task; the last promoted one's")
+    what.add_argument("--image", "--IMAGE", type=Path, metavar="FILE", help="print the top 5 classes of this image")
+    what.add_argument(
+        "--images", "--IMAGES", type=Path, metavar="FOLDER", help="write a CSV of every image under this folder"
+    )
+    parser.add_argument(
+        "--model", "--MODEL", default="", metavar="ID", help="a model by its id instead of the champion"
+    )
+    parser.add_argument(
+        "--task", "--TASK", default="", metavar="ID", help="the champion of this task; the last promoted one's"
+    )
     return parser.parse_args(arguments)
 
 

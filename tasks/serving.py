@@ -37,13 +37,14 @@ def served(tag: str, bentoml_home: Path, timeout: float, environment: Mapping[st
         for store in ("bentos", "models"):
             (home / store).symlink_to(bentoml_home / store, target_is_directory=True)
         port = _free_port()
-        command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
+        serve = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
+        command = [sys.executable, "-P", str(Path(__file__).with_name("with_parent.py")), *serve]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
                 cwd=empty,
                 env=_environment(home, environment),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: its end tells the service that we are gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C goes to us, and we end it

@@ -35,6 +35,8 @@ def copy_of_the_project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # here and not in the copy: an install from there would tie this environment to a folder that goes away
+    subprocess.run(["make", "install"], cwd=ROOT, env=clean_environment(), check=True, capture_output=True)
     return copy_of_the_project(tmp_path_factory.mktemp("workspace") / "fly wheel")
 
 

@@ -119,6 +119,13 @@ def test_a_class_that_the_test_side_lacks_stops_with_its_name(tree, paths):
         require(found)
 
 
+def test_a_class_folder_without_any_image_stops_with_its_name(tree, paths):
+    (tree / "train" / "zebra").mkdir()
+    _, found = checked(tree, paths)
+    with pytest.raises(ValidationFailed, match=r"Every declared class has usable images .*: zebra has 0"):
+        require(found)
+
+
 def test_a_class_that_only_the_test_side_has_stops_with_its_name(tree, paths):
     shutil.copytree(tree / "test/cat", tree / "test/zebra")
     _, found = checked(tree, paths)
