@@ -4,44 +4,36 @@ The loop is plain: batches come augmented from the device, and the loss is read 
 a GPU never waits for Python. What an epoch leaves is a checkpoint and a row of `history.json`.
 """
 
-import json
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from flywheel.model.architecture import Airbench, create, memory_format, parameter_count
-from flywheel.model.augmentation import ResidentImages, batches, place_on_device, seed_of, steps_per_epoch
+from flywheel.model.architecture import parameter_count
+from flywheel.model.augmentation import batches, seed_of
 from flywheel.model.checkpoint import (
     Checkpoint,
     find_checkpoints,
-    generator_states,
     keep_only,
     load_checkpoint,
-    restore_generators,
     save_checkpoint,
     save_weights,
 )
-from flywheel.model.folder import CHECKPOINTS, HISTORY, WEIGHTS, TrainingError, write_atomically
+from flywheel.model.folder import CHECKPOINTS, WEIGHTS, TrainingError
 from flywheel.model.inference import predict_logits
-from flywheel.model.losses import Loss, LossWatch, create_loss
-from flywheel.model.preprocessing import normalise
-from flywheel.model.schedule import create_optimizer, set_learning_rate
+from flywheel.model.losses import LossWatch
+from flywheel.model.run import OnEvent, Run, resume, start_run, state_of, write_history
+from flywheel.model.schedule import set_learning_rate
 from flywheel.records import Preprocessing
 from flywheel.settings import Recipe
 
-logger = logging.getLogger(__name__)
-
-OnEvent = Callable[[dict[str, Any]], None]
 SECONDS_BETWEEN_READS = 0.5  # of the loss: reading makes a GPU wait
-STEM_IMAGES = 2000  # enough patches for a stem that is fitted on the images
 POINTS_PER_EPOCH = 20  # of the loss, in the history
 
 
@@ -54,49 +46,6 @@ class Fitted:
     parameters: int
     train_seconds: float
     images_per_second: float
-
-
-@dataclass
-class Run:
-    """Everything that changes while training, and what it was made from."""
-
-    recipe: Recipe
-    network: nn.Module
-    averaged: Any  # timm's ModelEmaV3, or None
-    optimizer: torch.optim.Optimizer
-    loss: Loss
-    data: ResidentImages
-    validation: tuple[NDArray[np.uint8], NDArray[np.int64]]
-    folder: Path
-    on_event: OnEvent
-    on_checkpoint: Callable[[str], None]
-    classes: int
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # the history, a row an epoch
-
-    @property
-    def images(self) -> int:
-        return len(self.data.labels)
-
-    @property
-    def steps_an_epoch(self) -> int:
-        return steps_per_epoch(self.images, self.recipe.batch_size)
-
-    @property
-    def steps(self) -> int:
-        return self.recipe.epochs * self.steps_an_epoch
-
-    @property
-    def measured(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one where EMA is on."""
-        network: nn.Module = self.network if self.averaged is None else self.averaged.module
-        return network
-
-    @property
-    def best_epoch(self) -> int:
-        """The first of those with the highest validation top-1; the last one where there is no validation side."""
-        if not len(self.validation[1]):
-            return len(self.epochs)
-        return 1 + max(range(len(self.epochs)), key=lambda i: (self.epochs[i]["top1_validation"], -i))
 
 
 def fit(
@@ -122,10 +71,10 @@ def fit(
     """
     _check_sides(train_rows, classes, labels)
     prepare_torch(recipe.threads, device)
-    run = _start(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder)
+    run = start_run(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder)
     run.on_event, run.on_checkpoint = on_event, on_checkpoint
     run.validation = (images[validation_rows], np.asarray(labels[validation_rows], np.int64))
-    _resume(run)
+    resume(run)
     for epoch in range(len(run.epochs), recipe.epochs):
         _train_epoch(run, epoch)
     return _finish(run)
@@ -147,47 +96,6 @@ def _check_sides(train_rows: NDArray[np.int64], classes: tuple[str, ...], labels
         raise TrainingError(
             "training", f"labels below {len(classes)} expected, {highest} found.", "Make the dataset version again."
         )
-
-
-def _start(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    classes: tuple[str, ...],
-    recipe: Recipe,
-    device: torch.device,
-    preprocessing: Preprocessing,
-    folder: Path,
-) -> Run:
-    """The run before its first step: weights drawn by the seed, the stem fitted on the first training images."""
-    torch.manual_seed(seed_of(recipe.seed, "weights"))
-    network = create(recipe.model, len(classes), preprocessing.size)
-    if isinstance(network, Airbench):
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), STEM_IMAGES)).astype(np.int64)]
-        network.fit_stem(normalise(torch.from_numpy(images[some]), preprocessing))
-    layout = memory_format(network)
-    network = network.to(device=device).to(memory_format=layout)
-    return Run(
-        recipe=recipe,
-        network=network,
-        averaged=_averaged(network, recipe),
-        optimizer=create_optimizer(network, recipe),
-        loss=create_loss(recipe, len(classes)),
-        data=place_on_device(images, labels, rows, recipe, preprocessing, device, layout),
-        validation=(images[:0], labels[:0]),
-        folder=folder,
-        on_event=lambda _: None,
-        on_checkpoint=lambda _: None,
-        classes=len(classes),
-    )
-
-
-def _averaged(network: nn.Module, recipe: Recipe) -> Any:
-    if not recipe.ema:
-        return None
-    from timm.utils import ModelEmaV3
-
-    return ModelEmaV3(network, decay=recipe.ema, use_warmup=True)
 
 
 def _train_epoch(run: Run, epoch: int) -> None:
@@ -244,10 +152,10 @@ def _close_epoch(run: Run, epoch: int, watch: LossWatch, rate: float, seconds: f
     row |= {"event": "epoch", "top1_validation": _top1(run), "seconds": seconds}
     run.epochs.append({**row, "curve": watch.points(POINTS_PER_EPOCH)})
     save_checkpoint(
-        run.folder / CHECKPOINTS, epoch + 1, run.measured.state_dict(), _state(run, step), run.on_checkpoint
+        run.folder / CHECKPOINTS, epoch + 1, run.measured.state_dict(), state_of(run, step), run.on_checkpoint
     )
     keep_only(run.folder / CHECKPOINTS, {epoch + 1, run.best_epoch})
-    _write_history(run)
+    write_history(run)
     run.on_event(row)
 
 
@@ -258,41 +166,6 @@ def _top1(run: Run) -> float | None:
         return None
     logits = predict_logits(run.measured, images, run.data.preprocessing)
     return float((logits.argmax(1) == labels).mean())
-
-
-def _state(run: Run, step: int) -> dict[str, Any]:
-    """All but the weights that the next step depends on, and the history so far."""
-    return {
-        "step": step,
-        "network": run.network.state_dict() if run.averaged is not None else {},
-        "optimizer": run.optimizer.state_dict(),
-        "generators": generator_states(),
-        "threads": torch.get_num_threads(),
-        "recipe": run.recipe.model_dump(mode="json"),
-        "epochs": run.epochs,
-    }
-
-
-def _resume(run: Run) -> None:
-    """Go on after the last whole checkpoint, if there is one."""
-    found = find_checkpoints(run.folder / CHECKPOINTS)
-    if not found:
-        return
-    weights, state = load_checkpoint(found[-1], run.data.pixels.device)
-    if state["recipe"] != run.recipe.model_dump(mode="json") or state["threads"] != torch.get_num_threads():
-        raise TrainingError(
-            str(found[-1].folder),
-            "a checkpoint of this recipe and thread count expected, another's found.",
-            f"Delete {run.folder}.",
-        )
-    run.measured.load_state_dict(weights)
-    if run.averaged is not None:
-        run.network.load_state_dict(state["network"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    restore_generators(state["generators"])
-    run.epochs = state["epochs"]
-    last = {name: value for name, value in run.epochs[-1].items() if name != "curve"}
-    run.on_event({**last, "event": "resumed"})
 
 
 def _finish(run: Run) -> Fitted:
@@ -306,7 +179,7 @@ def _finish(run: Run) -> Fitted:
             f"Delete {run.folder} and train again.",
         )
     save_weights(_weights_of(kept[best]), run.folder / WEIGHTS)
-    _write_history(run)
+    write_history(run)
     seconds = sum(row["seconds"] for row in run.epochs)
     return Fitted(
         best_epoch=best,
@@ -320,9 +193,3 @@ def _finish(run: Run) -> Fitted:
 def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     weights, _ = load_checkpoint(checkpoint, torch.device("cpu"))
     return weights
-
-
-def _write_history(run: Run) -> None:
-    """A list with a row an epoch; the loss within the epoch is its `curve`."""
-    rows = [{name: value for name, value in row.items() if name != "event"} for row in run.epochs]
-    write_atomically(run.folder / HISTORY, json.dumps(rows, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,150 @@
+"""A training run: what it is made from, what changes while it goes on, and how it goes on after a kill."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from flywheel.model.architecture import Airbench, create, memory_format
+from flywheel.model.augmentation import ResidentImages, place_on_device, seed_of, steps_per_epoch
+from flywheel.model.checkpoint import find_checkpoints, generator_states, load_checkpoint, restore_generators
+from flywheel.model.folder import CHECKPOINTS, HISTORY, TrainingError, write_atomically
+from flywheel.model.losses import Loss, create_loss
+from flywheel.model.preprocessing import normalise
+from flywheel.model.schedule import create_optimizer
+from flywheel.records import Preprocessing
+from flywheel.settings import Recipe
+
+OnEvent = Callable[[dict[str, Any]], None]
+STEM_IMAGES = 2000  # enough patches for a stem that is fitted on the images
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, and what it was made from."""
+
+    recipe: Recipe
+    network: nn.Module
+    averaged: Any  # timm's ModelEmaV3, or None
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    data: ResidentImages
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    folder: Path
+    on_event: OnEvent
+    on_checkpoint: Callable[[str], None]
+    classes: int
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # the history, a row an epoch
+
+    @property
+    def images(self) -> int:
+        return len(self.data.labels)
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return steps_per_epoch(self.images, self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs * self.steps_an_epoch
+
+    @property
+    def measured(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where EMA is on."""
+        network: nn.Module = self.network if self.averaged is None else self.averaged.module
+        return network
+
+    @property
+    def best_epoch(self) -> int:
+        """The first of those with the highest validation top-1; the last one where there is no validation side."""
+        if not len(self.validation[1]):
+            return len(self.epochs)
+        return 1 + max(range(len(self.epochs)), key=lambda i: (self.epochs[i]["top1_validation"], -i))
+
+
+def start_run(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    device: torch.device,
+    preprocessing: Preprocessing,
+    folder: Path,
+) -> Run:
+    """The run before its first step: weights drawn by the seed, the stem fitted on some of the training images."""
+    torch.manual_seed(seed_of(recipe.seed, "weights"))
+    network = create(recipe.model, len(classes), preprocessing.size)
+    if isinstance(network, Airbench):
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), STEM_IMAGES)).astype(np.int64)]
+        network.fit_stem(normalise(torch.from_numpy(images[some]), preprocessing))
+    layout = memory_format(network)
+    network = network.to(device=device).to(memory_format=layout)
+    return Run(
+        recipe=recipe,
+        network=network,
+        averaged=_averaged(network, recipe),
+        optimizer=create_optimizer(network, recipe),
+        loss=create_loss(recipe, len(classes)),
+        data=place_on_device(images, labels, rows, recipe, preprocessing, device, layout),
+        validation=(images[:0], labels[:0]),
+        folder=folder,
+        on_event=lambda _: None,
+        on_checkpoint=lambda _: None,
+        classes=len(classes),
+    )
+
+
+def _averaged(network: nn.Module, recipe: Recipe) -> Any:
+    if not recipe.ema:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(network, decay=recipe.ema, use_warmup=True)
+
+
+def state_of(run: Run, step: int) -> dict[str, Any]:
+    """All but the weights that the next step depends on, and the history so far."""
+    return {
+        "step": step,
+        "network": run.network.state_dict() if run.averaged is not None else {},
+        "optimizer": run.optimizer.state_dict(),
+        "generators": generator_states(),
+        "threads": torch.get_num_threads(),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "epochs": run.epochs,
+    }
+
+
+def resume(run: Run) -> None:
+    """Go on after the last whole checkpoint, if there is one."""
+    found = find_checkpoints(run.folder / CHECKPOINTS)
+    if not found:
+        return
+    weights, state = load_checkpoint(found[-1], run.data.pixels.device)
+    if state["recipe"] != run.recipe.model_dump(mode="json") or state["threads"] != torch.get_num_threads():
+        raise TrainingError(
+            str(found[-1].folder),
+            "a checkpoint of this recipe and thread count expected, another's found.",
+            f"Delete {run.folder}.",
+        )
+    run.measured.load_state_dict(weights)
+    if run.averaged is not None:
+        run.network.load_state_dict(state["network"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    restore_generators(state["generators"])
+    run.epochs = state["epochs"]
+    last = {name: value for name, value in run.epochs[-1].items() if name != "curve"}
+    run.on_event({**last, "event": "resumed"})
+
+
+def write_history(run: Run) -> None:
+    """A list with a row an epoch; the loss within the epoch is its `curve`."""
+    rows = [{name: value for name, value in row.items() if name != "event"} for row in run.epochs]
+    write_atomically(run.folder / HISTORY, json.dumps(rows, indent=1, allow_nan=False) + "\n")
