@@ -17,7 +17,7 @@ given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "
 
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train predict visualize serve champion history decisions lock test test-all check format clean
+.PHONY: help install run data train predict visualize serve champion history decisions bench lock test test-all check format clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ history: $(STAMP) ## the champions of a task, in order
 
 decisions: $(STAMP) ## the ledger's decisions, the newest first
 	@$(PYTHON) -m flywheel.commands decisions
+
+bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
+	@$(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results)
 
 lock: ## make requirements.txt again from pyproject.toml
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \

@@ -52,7 +52,9 @@ def main() -> None:
     )
 
 
-def trial(scratch: Path, number: int, draw: random.Random, seconds: float, given: argparse.Namespace) -> tuple[str, bool]:
+def trial(
+    scratch: Path, number: int, draw: random.Random, seconds: float, given: argparse.Namespace
+) -> tuple[str, bool]:
     """Kill once and run to the end; the final hash, and whether the kill fell inside a checkpoint's write."""
     home = scratch / f"trial-{number}"
     copy_prepared(scratch / "whole", home)

@@ -77,6 +77,8 @@ class ConsoleReporter:
 def _training_text(event: Mapping[str, Any]) -> str:
     if event.get("event") == "done":
         return "trained"
+    if event.get("event") == "waiting":
+        return "waiting: another process trains this very model"
     if event.get("event") == "resumed":
         return f"resumed after epoch {event.get('epoch')} of {event.get('epochs')}"
     parts = [f"epoch {event.get('epoch')} of {event.get('epochs')}"]

@@ -24,6 +24,7 @@ from tasks.stages import (
     validate_dataset,
     validate_index,
 )
+from tasks.training import demand_model
 
 
 def prepare(parameters: DataParameters) -> PreparedData:
@@ -45,6 +46,7 @@ def prepare_data(parameters: DataParameters) -> PreparedData:
 @flow(name="train-classifier", flow_run_name="train {parameters.recipe.model} on {parameters.data.source}")
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
     """Train, judge and package a model; the champion stays who it is."""
+    demand_model(parameters.recipe, parameters.data.size)
     with stage_seconds() as seconds:
         data = prepare(parameters.data)
         champion = champion_of(data.dataset.task_id)

@@ -155,6 +155,7 @@ class TrainedModel:
     weights_sha256: str
     train_seconds: float
     images_per_second: float
+    temperature: float = 1.0  # logits are divided by it; fitted on the reference side
     wandb_run: str = ""  # the offline run's folder, to sync later
 
 

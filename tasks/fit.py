@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -143,7 +143,8 @@ def _complete(
         images_per_second=fitted.images_per_second,
         wandb_run=tracker.folder(),
     )
-    classifier = classifier_of(draft, request.folder / WEIGHTS, request.device)
+    classifier = _calibrated(classifier_of(draft, request.folder / WEIGHTS, request.device), arrays)
+    draft = classifier.model
     names = [WEIGHTS, HISTORY, *_keep_reference(request.folder, classifier, arrays)]
     rows = arrays.side(Side.VALIDATION)
     tracker.finish_with(draft, classifier, arrays.images[rows], arrays.labels[rows])
@@ -154,6 +155,15 @@ def _complete(
     }
     write_manifest(request.folder, draft, list_files(request.folder, names), training)
     return draft
+
+
+def _calibrated(classifier: "Classifier", arrays: "DatasetArrays") -> "Classifier":
+    """With the temperature that fits the reference side; the answers stay what they are."""
+    from flywheel.model.calibration import fit_temperature
+
+    rows = arrays.side(Side.REFERENCE)
+    temperature = fit_temperature(classifier.predict_packed(arrays.images[rows]).logits, arrays.labels[rows])
+    return replace(classifier, model=replace(classifier.model, temperature=temperature))
 
 
 def _keep_reference(folder: Path, classifier: "Classifier", arrays: "DatasetArrays") -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from flywheel.settings import Recipe
 from tasks.fit import FitRequest
 from tasks.fit_process import only_one, run_fit
 
-__all__ = ["TrainingError", "choose_device", "train"]
+__all__ = ["TrainingError", "choose_device", "demand_model", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,18 @@ def train(
         *(model.id, model.best_epoch, model.epochs, model.top1_validation, model.images_per_second),
     )
     return model
+
+
+def demand_model(recipe: Recipe, size: int) -> None:
+    """Raise ModelError for a network that can't be built, before the data is touched. The default one is known."""
+    if recipe.model == Recipe().model:
+        return
+    import torch
+
+    from flywheel.model.architecture import create
+
+    with torch.device("meta"):  # shapes only
+        create(recipe.model, 2, size)
 
 
 def choose_device(asked: str) -> str:

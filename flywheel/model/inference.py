@@ -27,7 +27,7 @@ BATCH_SIZE = 512
 class Outputs:
     """What the network says about N images."""
 
-    logits: NDArray[np.float32]  # [N, C]
+    logits: NDArray[np.float32]  # [N, C], calibrated: divided by the model's temperature
     embeddings: NDArray[np.float32]  # [N, D], the layer before the logits
 
 
@@ -60,7 +60,7 @@ class Classifier:
         features = network.forward_features(pixels)  # type: ignore[operator]
         embeddings = network.forward_head(features, pre_logits=True)  # type: ignore[operator]
         logits = network.forward_head(features)  # type: ignore[operator]
-        return logits.float().cpu(), embeddings.flatten(1).float().cpu()
+        return logits.float().cpu() / self.model.temperature, embeddings.flatten(1).float().cpu()
 
     def _check(self, images: NDArray[np.uint8]) -> None:
         size = self.model.preprocessing.size
