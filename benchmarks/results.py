@@ -1,4 +1,4 @@
-"""What every benchmark leaves: `results/<name>.json`, committed as measured; `python -m benchmarks.results` lists them."""
+"""What every benchmark leaves: `results/<name>.json`, committed as measured. Run by itself, it lists all claims."""
 
 import json
 import os

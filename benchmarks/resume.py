@@ -1,11 +1,12 @@
 """Killed runs end with the same weights: SIGKILL to the whole run at random moments, then the same command again.
 
-Each trial trains in a home of its own: `python -m flows.run --until train` is started, killed with all its children at a
-moment drawn from the seed (some of them while a checkpoint is being written), and started again. The weights' hash must
-be that of a run that nobody killed.
+Each trial trains in a home of its own: `python -m flows.run --until train` is started, killed with all its children at
+a moment drawn from the seed (every second one while a checkpoint is being written), and started again. The weights'
+hash must be that of a run that nobody killed.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.results import Claim, write_result
@@ -59,16 +61,17 @@ def trial(
     home = scratch / f"trial-{number}"
     copy_prepared(scratch / "whole", home)
     inside = number % 2 == 1
-    moment = draw.uniform(0.05, 0.95) * seconds
     epoch = draw.randint(1, given.epochs - 1)
+    moment = draw.uniform(0.0, seconds / given.epochs)
     process = start(home, given)
-    wait_for_training(process, home)
+    checkpoints = "models/.partial-*/checkpoints"
     if inside:
-        wait_for(lambda: list(home.glob(f"models/.partial-*/checkpoints/.writing-{epoch:05d}/*")), process)
+        wait_for(lambda: list(home.glob(f"{checkpoints}/.writing-{epoch:05d}/*")), process)
         where = f"while the checkpoint of epoch {epoch} was written"
     else:
+        wait_for(lambda: list(home.glob(f"{checkpoints}/epoch-{epoch:05d}")), process)
         time.sleep(moment)
-        where = f"{moment:.2f} s into training"
+        where = f"{moment:.2f} s into epoch {epoch + 1}"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(1.0)  # the training process ends by itself when its parent is gone
@@ -92,8 +95,6 @@ def train(home: Path, given: argparse.Namespace) -> float:
     if process.wait(LONGEST_RUN_SECONDS) != 0:
         raise SystemExit((home / "run.log").read_text(encoding="utf-8"))
     history = next(home.glob("models/model-*/model.json")).read_text(encoding="utf-8")
-    import json
-
     return float(json.loads(history)["model"]["train_seconds"])
 
 
@@ -113,13 +114,9 @@ def start(home: Path, given: argparse.Namespace) -> "subprocess.Popen[bytes]":
         )
 
 
-def wait_for_training(process: "subprocess.Popen[bytes]", home: Path) -> None:
-    wait_for(lambda: list(home.glob("models/.partial-*")), process)
-
-
-def wait_for(condition: "object", process: "subprocess.Popen[bytes]") -> None:
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + LONGEST_RUN_SECONDS
-    while not condition():  # type: ignore[operator]
+    while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit("the run ended before the moment of its kill")
         time.sleep(POLL_SECONDS)
