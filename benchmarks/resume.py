@@ -6,17 +6,19 @@ hash must be that of a run that nobody killed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from benchmarks.results import Claim, write_result
 from flywheel.identity import digest_of_file
@@ -72,15 +74,25 @@ def trial(
         wait_for(lambda: list(home.glob(f"{checkpoints}/epoch-{epoch:05d}")), process)
         time.sleep(moment)
         where = f"{moment:.2f} s into epoch {epoch + 1}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(1.0)  # the training process ends by itself when its parent is gone
+    kill_all(process)
     left = sorted(path.name for path in home.glob("models/.partial-*/checkpoints/*"))
     train(home, given)
     digest = weights_of(home)
     print(f"kill {number + 1}: {where}; on disk {left or 'no checkpoint'}; resumed to {digest}", flush=True)
     shutil.rmtree(home)
     return digest, inside
+
+
+def kill_all(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL to the training process first, since it is what writes, then to the flow and its server."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    family.sort(key=lambda member: "tasks.fit" not in member.cmdline())
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=10)
 
 
 def copy_prepared(whole: Path, home: Path) -> None:
