@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum 
 
 # Parameters of the flow, given as `make run EPOCHS=3`. Only what stands on the command line counts, never what the
 # shell happens to export; the value reaches the program through the environment, so spaces and quotes are safe.
+# `exec`: a signal to make must reach the program, not end with the shell between them.
 PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LARGEST_LEAK_SHARE \
 	MODEL EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE WEIGHT_DECAY SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
 	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
@@ -28,22 +29,22 @@ $(STAMP): requirements.txt pyproject.toml
 	@sh .ci/install "$(VENV)" "$(STAMP)"
 
 run: $(STAMP) ## the main job: data, training, evaluation, gate, Bento, release (SOURCE= SUBSET= MODEL= EPOCHS= ...)
-	@$(PYTHON) -m flows.run $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run $(call given,$(PARAMETERS))
 
 data: $(STAMP) ## fetch, index and validate the images, and make the dataset version (SOURCE= SUBSET= ...)
-	@$(PYTHON) -m flows.run --until data $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until data $(call given,$(PARAMETERS))
 
 train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE= MODEL= EPOCHS= ...)
-	@$(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
 
 predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
-	@$(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
+	@exec $(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
 
 visualize: $(STAMP) ## draw a model's figures and report again from its records (MODEL=, else the champion)
-	@$(PYTHON) -m tasks.visualize $(call given,MODEL)
+	@exec $(PYTHON) -m tasks.visualize $(call given,MODEL)
 
 serve: $(STAMP) ## serve the champion's Bento on 127.0.0.1 (PORT=3000)
-	@$(PYTHON) -m tasks.serve $(call given,PORT)
+	@exec $(PYTHON) -m tasks.serve $(call given,PORT)
 
 champion: $(STAMP) ## who is champion, since when, by which decision
 	@$(PYTHON) -m flywheel.commands champion $(call given,TASK)
@@ -55,7 +56,7 @@ decisions: $(STAMP) ## the ledger's decisions, the newest first
 	@$(PYTHON) -m flywheel.commands decisions
 
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
-	@$(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results)
+	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results)
 
 lock: ## make requirements.txt again from pyproject.toml
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT, Make, clean_environment
@@ -150,8 +151,13 @@ def test_serve_and_ask(finished_run: str, make: Make, workspace: Path, free_port
         assert '"label"' in answer
         assert re.search(r'"model_id": ?"model-[0-9a-f]{12}"', answer)
     finally:
+        family = psutil.Process(server.pid).children(recursive=True)
         server.terminate()
         server.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=30)
+        for left in alive:
+            left.kill()
+    assert alive == [], "SIGTERM to make must end the server"
 
 
 def wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
