@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.console import duration
 from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
@@ -33,12 +34,14 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     table.add_row("gate", _gate_text(outcome.gate))
     table.add_row("Bento", outcome.bento.tag)
     table.add_row("champion", _champion_text(outcome, release))
-    table.add_row("report", _shown(outcome.report))
+    table.add_row("report", Text(_shown(outcome.report)))
     _print(console, table, seconds)
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in outcome.seconds.items())
     console.print(f"Seconds by stage: {stages}", style="dim", highlight=False)
     console.print("Serve it:", style="bold")
-    console.print(f"  {serve_command(Settings().paths, outcome.bento.tag)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  {serve_command(Settings().paths, outcome.bento.tag)}", markup=False, highlight=False, soft_wrap=True
+    )
     image = outcome.data.source.folder / _an_image(outcome)
     _next(
         console,
@@ -54,26 +57,34 @@ def _table() -> Table:
 
 
 def _data_rows(table: Table, data: PreparedData) -> None:
+    paths = Settings().paths
     note = f"  {data.source.note}" if data.source.note else ""
-    table.add_row("source", f"{data.source.name}{note}")
+    table.add_row("source", Text(f"{data.source.name}{note}"))
     counts = ", ".join(f"{count:,} {side}" for side in Side if (count := data.dataset.counts.get(side, 0)))
     table.add_row("dataset", f"{data.dataset.id}  {len(data.dataset.classes)} classes: {counts}")
-    if data.dataset.quarantined or data.dataset.left_out:
-        table.add_row("", f"{data.dataset.quarantined:,} quarantined, {data.dataset.left_out:,} left out as copies")
+    if data.dataset.quarantined:
+        listed = _shown(paths.quarantine(data.dataset.index_id))
+        table.add_row("", Text(f"{data.dataset.quarantined:,} quarantined, with reasons: {listed}"))
+    if data.dataset.left_out:
+        from flywheel.data.versions import LEFT_OUT_FILE
+
+        listed = _shown(data.dataset.folder / LEFT_OUT_FILE)
+        table.add_row("", Text(f"{data.dataset.left_out:,} left out as copies: {listed}"))
     for validation in data.validations:
         for found in validation.failed(Severity.WARNING):
-            table.add_row("warning", f"[yellow]{found.description}: {found.observed}[/yellow]")
+            first = f" (first {', '.join(found.examples)})" if found.examples else ""
+            table.add_row("warning", Text(f"{found.description}: {found.observed}{first}", style="yellow"))
 
 
-def _gate_text(gate: GateVerdict) -> str:
-    return f"[{STYLE[gate.verdict]}]{gate.verdict}[/]  {gate.reason}  ({gate.id})"
+def _gate_text(gate: GateVerdict) -> Text:
+    return Text.assemble((gate.verdict.value, STYLE[gate.verdict]), f"  {gate.reason}  ({gate.id})")
 
 
-def _champion_text(outcome: TrainingOutcome, release: Release | None) -> str:
+def _champion_text(outcome: TrainingOutcome, release: Release | None) -> Text:
     if release is None:
-        return f"{outcome.gate.champion_id or 'none'}  (unchanged: 'make run' releases)"
+        return Text(f"{outcome.gate.champion_id or 'none'}  (unchanged: 'make run' releases)")
     who = release.champion_id or "none"
-    return f"{who}  {'promoted' if release.promoted else 'unchanged'}: {release.reason}"
+    return Text(f"{who}  {'promoted' if release.promoted else 'unchanged'}: {release.reason}")
 
 
 def _an_image(outcome: TrainingOutcome) -> Path:
@@ -93,7 +104,7 @@ def _print(console: Console, table: Table, seconds: float) -> None:
 def _next(console: Console, commands: list[str]) -> None:
     console.print("Next:", style="bold")
     for command in commands:
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _shown(path: Path) -> str:
