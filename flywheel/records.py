@@ -121,6 +121,7 @@ class DatasetVersion:
     evaluation_set_id: str  # evalset-… of the frozen side
     quarantined: int = 0
     left_out: int = 0  # training-side copies of images on another side
+    left_out_list: Path | None = None  # CSV: which, and of which image, for the index that was asked for
     task_id: str = ""  # task-…: the hash of the class list
 
 
@@ -241,7 +242,7 @@ class Release:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A dataset version that passed its suites, with what it came from."""
+    """A dataset version that passed its suites, with what it came from: the first validation is the index's."""
 
     source: Source
     index: ImageIndex

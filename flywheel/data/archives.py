@@ -66,7 +66,7 @@ def unpack(archive: Path, into: Path, progress: Progress = silent) -> int:
         NotImplementedError,
     ) as error:
         raise ArchiveError(
-            f"{archive}: a whole archive of one of {', '.join(SUFFIXES)} expected, found: {error}. "
+            f"{archive}: a whole archive expected ({', '.join(SUFFIXES)}), unreadable: {error}. "
             "Check its size or fetch it again."
         ) from error
     for kind, count in sorted(skipped.items()):

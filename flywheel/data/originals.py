@@ -19,6 +19,10 @@ from flywheel.paths import Paths
 PLACE = np.dtype([("id", "S64"), ("offset", "<u8"), ("length", "<u8")])
 
 
+class OriginalError(ValueError):
+    """An image whose original bytes are not held."""
+
+
 class PackWriter:
     """Adds the originals of one version; used as `with adding(paths) as pack: pack.add(...)`."""
 
@@ -79,7 +83,7 @@ def held_ids(images: Path) -> set[bytes]:
 
 
 def original_bytes(paths: Paths, image_id: str) -> bytes:
-    """The file that an image was read from, as it was. Raises KeyError where no version holds the image."""
+    """The file that an image was read from, as it was. Raises OriginalError where no pack holds the image."""
     key = image_id.encode()
     for places, file in _packs(paths.images):
         at = int(np.searchsorted(places["id"], np.bytes_(key)))
@@ -87,12 +91,15 @@ def original_bytes(paths: Paths, image_id: str) -> bytes:
             with file.open("rb") as pack:
                 pack.seek(int(places["offset"][at]))
                 return pack.read(int(places["length"][at]))
-    raise KeyError(f"{image_id}: no original in {paths.images}. Make a dataset version that holds the image again.")
+    raise OriginalError(f"{image_id}: no original in {paths.images}. Run 'make data' with its source again.")
 
 
 def _packs(images: Path) -> Iterator[tuple[NDArray[np.void], Path]]:
     for index in sorted(images.glob("pack-*.npy")):
-        yield _places(index, index.stat().st_mtime_ns), index.with_suffix(".bin")
+        places, pack = _places(index, index.stat().st_mtime_ns), index.with_suffix(".bin")
+        whole = int((places["offset"] + places["length"]).max(initial=0))
+        if pack.is_file() and pack.stat().st_size == whole:  # one that was cut or removed holds nothing
+            yield places, pack
 
 
 @cache

@@ -5,7 +5,8 @@ hashes of the image id, so an image keeps its side whatever is added. Nothing he
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import ceil, log
 
 import numpy as np
 import pandas as pd
@@ -28,16 +29,21 @@ class SplitError(ValueError):
     """Too few images for a side or a class; the message says which, and how many are needed."""
 
 
-def assign_sides(frame: pd.DataFrame, parameters: DataParameters) -> pd.DataFrame:
+def assign_sides(
+    frame: pd.DataFrame, parameters: DataParameters, earlier: Mapping[str, Side] | None = None
+) -> pd.DataFrame:
     """Rows of an index (decodable ones, with descriptors) → the same rows, sorted by image id, with three columns more.
 
     `side`: a Side; `why`: empty, or why the image is left out of the version; `of`: the image id that it is a copy of.
     Left out are images under two labels, further copies of one image, and near duplicates of an image on a side of
-    higher PRECEDENCE. Near duplicates within a side stay. Raises SplitError where a class has no image on the training
-    or frozen side, or the validation or reference side is empty.
+    higher PRECEDENCE. Near duplicates within a side stay. `earlier` is the side of images in versions made before: they
+    keep it, also where the source has got splits of its own since. Raises SplitError where a class has no image on the
+    training or frozen side, or the validation or reference side is empty.
     """
     rows = frame.sort_values(["image_id", "label", "path"], kind="stable", ignore_index=True)
     rows = rows.assign(side=_by_content(rows), why="", of="")
+    if earlier:
+        rows["side"] = [earlier.get(name, side) for name, side in zip(rows["image_id"], rows["side"], strict=True)]
     _leave_out_conflicts(rows)
     _leave_out_copies(rows)
     _leave_out_near_duplicates(rows)
@@ -130,24 +136,38 @@ def _shares(available: "pd.Series[int]", wanted: int) -> dict[str, int]:
 
 
 def _demand_every_side(rows: pd.DataFrame) -> None:
+    images = rows["label"].value_counts()
     for side in (Side.TRAIN, Side.FROZEN):
-        standing = rows[(rows["side"] == side) & (rows["why"] == "")]["label"].value_counts()
-        for label, images in sorted(rows["label"].value_counts().items()):
-            if not standing.get(label, 0):
-                raise SplitError(
-                    f"class {label!r}: at least one image on the {side} side expected, none of its {images} is. "
-                    f"{_remedy(rows, side)}"
-                )
+        standing = set(rows[(rows["side"] == side) & (rows["why"] == "")]["label"])
+        lacking = sorted(set(images.index) - standing)
+        if lacking:
+            more = f" So it is with {len(lacking) - 1:,} more classes." if len(lacking) > 1 else ""
+            raise SplitError(
+                f"class {lacking[0]!r}: at least one image on the {side} side expected, none of its "
+                f"{images[lacking[0]]} is.{more} {_remedy(rows, side)}"
+            )
     for side in (Side.VALIDATION, Side.REFERENCE):
         if not len(_standing(rows, side)):
             raise SplitError(
-                f"{side} side: at least one image expected, none of {len(rows)} in all found. Sides are drawn by hash: "
-                "add images until there are 40 or more."
+                f"{side} side: at least one image expected, none of {len(rows)} in all found. {_remedy(rows, side)}"
             )
 
 
 def _remedy(rows: pd.DataFrame, side: Side) -> str:
-    if (rows["split"] == "test").any():
-        split = "test" if side is Side.FROZEN else "train"
-        return f"Put at least one image of it that no other side holds into the {split} split."
-    return "Sides are drawn by hash: with 20 images of a class each side gets its share in 99 of 100 cases."
+    """What brings an image to the side: one of its own split, or more images, since sides are drawn by hash."""
+    own_test, own_validation = (bool((rows["split"] == split).any()) for split in ("test", "val"))
+    if (side is Side.FROZEN and own_test) or (side is Side.VALIDATION and own_validation):
+        split = "test" if side is Side.FROZEN else "val"
+        return f"Put at least one image that no other side holds into the {split} split."
+    drawn = 1.0 if own_test else 1 - FROZEN_SHARE
+    validation = 0.0 if own_validation else VALIDATION_SHARE
+    share = {
+        Side.FROZEN: FROZEN_SHARE,
+        Side.TRAIN: drawn * (1 - REFERENCE_SHARE - validation),
+        Side.REFERENCE: drawn * REFERENCE_SHARE,
+        Side.VALIDATION: drawn * VALIDATION_SHARE,
+    }[side]
+    needed = ceil(log(0.01) / log(1 - share))
+    where = " of the train split" if own_test else ""
+    of = " of a class" if side in (Side.FROZEN, Side.TRAIN) else ""
+    return f"Sides are drawn by hash: with {needed} images{of}{where} this side has one in 99 of 100 cases."

@@ -105,10 +105,22 @@ def _class_folders(root: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Visible folders, links to folders included, by name."""
+    """Visible folders, links to folders included, by name; a link that leads back up or to itself is none."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_dir()]
+        names = [entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry)]
     return [folder / name for name in sorted(names) if name not in NOT_CLASSES]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir() and not (entry.is_symlink() and _leads_up(Path(entry.path)))
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_up(link: Path) -> bool:
+    here = link.parent.resolve()
+    return link.resolve() in (here, *here.parents)
 
 
 def _images_below(folder: Path, ignored: Counter[str]) -> Iterator[str]:
@@ -129,7 +141,7 @@ def _count_outside(root: Path, ignored: Counter[str]) -> None:
     folders = [root, *(top for top in _folders(root) if top.name.lower() in SPLIT_OF and _folders(top))]
     for folder in folders:
         for entry in os.scandir(folder):
-            if entry.is_file() and entry.name != MARK:
+            if entry.name != MARK and os.path.isfile(entry.path):  # noqa: PTH113 - a link to itself is no error here
                 ignored[_kind_of_ignored(entry.name) or "image outside a class folder"] += 1
 
 

@@ -7,7 +7,7 @@ give the same bytes on any machine and in any file order.
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,25 +94,58 @@ def build_version(
     sweep(paths.datasets)
     shortcut = _shortcut(index, quarantined, parameters)
     known = read_json(shortcut)
-    if known and _is_finished(folder := paths.dataset(str(known["id"]))):
+    if known and _is_finished(folder := paths.dataset(str(known["id"])), paths) and _listing(shortcut).is_file():
         log.info("dataset version %s is up to date", known["id"])
-        return load_version(folder)
+        return _made_of(index, quarantined, shortcut, load_version(folder))
     frame = read_index(index, with_descriptors=True)
     usable = frame.drop(index=frame.index[sorted(quarantined)])
-    assigned = assign_sides(usable[usable["decode_ok"]], parameters)
+    usable = usable[usable["decode_ok"]]
+    classes = tuple(sorted(set(usable["label"])))
+    assigned = assign_sides(usable, parameters, earlier_sides(paths, task_id(classes)))
     kept = assigned[assigned["why"] == ""].reset_index(drop=True)
-    classes = tuple(sorted(set(kept["label"])))
     version_id = _identity(kept, classes, parameters)
     folder = paths.dataset(version_id)
-    if not _is_finished(folder) or not _holds_originals(kept, paths):
+    if not _is_finished(folder, paths):
         with building(folder) as part:
             _pack(kept, index, parameters, paths, part, progress)
             _write_tables(kept, assigned, classes, part)
-            _write_manifest(kept, assigned, classes, version_id, index, len(frame) - len(usable), parameters, part)
-    write_json(shortcut, {"id": version_id})
-    version = load_version(folder)
+            _write_manifest(kept, assigned, classes, version_id, index, len(quarantined), parameters, part)
+    left_out(assigned).to_csv(_listing(shortcut), index=False, lineterminator="\n")
+    write_json(shortcut, {"id": version_id, "left_out": int((assigned["why"] != "").sum())})
+    version = _made_of(index, quarantined, shortcut, load_version(folder))
     log.info("dataset version %s: %s, %d left out", version.id, _in_words(version.counts), version.left_out)
     return version
+
+
+def earlier_sides(paths: Paths, task: str) -> dict[str, Side]:
+    """The side of every image in the versions of a task that were made here: where it stays, whatever is added.
+
+    Left-over images count as training images, since that is where a larger subset puts them.
+    """
+    sides: dict[str, Side] = {}
+    for manifest in sorted(paths.datasets.glob(f"ds-*/{MANIFEST}")):
+        if (read_json(manifest) or {}).get("task_id") == task:
+            rows = pq.read_table(manifest.with_name(ROWS), columns=["image_id", "side"])
+            sides |= dict(zip(rows["image_id"].to_pylist(), map(Side, rows["side"].to_pylist()), strict=True))
+    return {name: Side.TRAIN if side is Side.UNUSED else side for name, side in sides.items()}
+
+
+def _made_of(
+    index: ImageIndex, quarantined: Collection[int], shortcut: Path, version: DatasetVersion
+) -> DatasetVersion:
+    """The version, told of this very input: another one may have the same images, and its own files left out."""
+    return replace(
+        version,
+        source=index.source.name,
+        index_id=index.id,
+        quarantined=len(quarantined),
+        left_out=int((read_json(shortcut) or {}).get("left_out", version.left_out)),
+        left_out_list=_listing(shortcut),
+    )
+
+
+def _listing(shortcut: Path) -> Path:
+    return shortcut.with_suffix(".csv")
 
 
 def load_version(folder: Path) -> DatasetVersion:
@@ -203,17 +236,16 @@ def _shortcut(index: ImageIndex, quarantined: Collection[int], parameters: DataP
     return index.path.with_name(f"version-{digest([code, index.id, sorted(quarantined), chosen])[:NAME_DIGITS]}.json")
 
 
-def _is_finished(folder: Path) -> bool:
-    """False for a damaged one too: what can be made again is."""
+def _is_finished(folder: Path, paths: Paths) -> bool:
+    """False for a damaged one too, or one whose originals are gone: what can be made again is."""
     try:
-        load_version(folder)
-    except VersionError:
+        version = load_version(folder)
+        check_files(version)
+    except VersionError as error:
+        log.debug("%s", error)
         return False
-    return True
-
-
-def _holds_originals(kept: pd.DataFrame, paths: Paths) -> bool:
-    return {str(name).encode() for name in kept["image_id"]} <= held_ids(paths.images)
+    ids = pq.read_table(folder / ROWS, columns=["image_id"])["image_id"].to_pylist()
+    return {str(name).encode() for name in ids} <= held_ids(paths.images)
 
 
 def _pack(

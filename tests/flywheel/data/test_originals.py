@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.data.originals import adding, held_ids, original_bytes
+from flywheel.data.originals import OriginalError, adding, held_ids, original_bytes
 from flywheel.paths import Paths
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -19,7 +19,7 @@ def test_bytes_come_back_by_id_from_any_pack(tmp_path: Path) -> None:
         pack.add(C, b"sea\0\0")
     assert [original_bytes(paths, image) for image in (A, B, C)] == [b"", b"bee", b"sea\0\0"]
     assert held_ids(paths.images) == {A.encode(), B.encode(), C.encode()}
-    with pytest.raises(KeyError, match="no original"):
+    with pytest.raises(OriginalError, match="no original"):
         original_bytes(paths, "d" * 64)
 
 
@@ -54,3 +54,18 @@ def test_a_pack_without_its_index_is_as_if_it_were_not_there(tmp_path: Path) -> 
     with adding(paths) as pack:
         pack.add(A, b"one")
     assert original_bytes(paths, A) == b"one"
+
+
+def test_a_pack_that_was_cut_or_removed_holds_nothing(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    with adding(paths) as pack:
+        pack.add(A, b"ant")
+    file = next(paths.images.glob("pack-*.bin"))
+    file.write_bytes(b"an")
+    assert held_ids(paths.images) == set()
+    file.unlink()
+    with pytest.raises(OriginalError, match="no original"):
+        original_bytes(paths, A)
+    with adding(paths) as pack:
+        pack.add(A, b"ant")
+    assert original_bytes(paths, A) == b"ant"

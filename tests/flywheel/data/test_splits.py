@@ -194,7 +194,7 @@ def test_of_near_duplicates_the_side_of_higher_precedence_stays() -> None:
 
 def test_a_class_without_a_training_image_is_named_with_what_it_needs() -> None:
     frame = pd.concat([images(range(300)), images(range(300, 301), labels="c")])
-    with pytest.raises(SplitError, match=r"class 'c': at least one image on the (train|frozen) side.*20 images"):
+    with pytest.raises(SplitError, match=r"class 'c': at least one image on the (train|frozen) side.*21 images"):
         assign_sides(frame, ALL)
 
 
@@ -212,3 +212,15 @@ def test_a_subset_smaller_than_the_classes_is_refused() -> None:
 def test_a_handful_of_images_is_refused_in_words() -> None:
     with pytest.raises(SplitError, match="at least one image"):
         assign_sides(images(range(6)), ALL)
+
+
+def test_an_image_keeps_its_side_when_a_test_split_is_added() -> None:
+    plain = assign_sides(images(range(400)), ALL)
+    earlier = dict(zip(plain["image_id"], plain["side"], strict=True))
+    grown = pd.concat([images(range(400), split="train"), images(range(400, 440), split="test")])
+    with_memory, without = assign_sides(grown, ALL, earlier), assign_sides(grown, ALL)
+    after = dict(zip(with_memory["image_id"], with_memory["side"], strict=True))
+    assert {name: after[name] for name in earlier} == earlier
+    assert {after[identity(number)] for number in range(400, 440)} == {Side.FROZEN}
+    forgotten = dict(zip(without["image_id"], without["side"], strict=True))
+    assert any(earlier[name] == Side.FROZEN != forgotten[name] for name in earlier), "no memory, no proof"

@@ -166,6 +166,44 @@ def test_a_damaged_version_is_noticed_and_made_again(tmp_path: Path, tree: Make)
         check_files(version)
 
 
+def test_damage_that_keeps_the_length_is_noticed_and_mended(tmp_path: Path, tree: Make) -> None:
+    version = build(tree(), tmp_path)
+    whole = contents(version)
+    images = version.folder / "images.npy"
+    images.write_bytes(whole["images.npy"][:200] + bytes(len(whole["images.npy"]) - 200))
+    again = build(tree(), tmp_path)
+    assert again.id == version.id
+    assert contents(again) == whole
+
+
+def test_frozen_images_stay_frozen_when_the_source_gets_a_test_split(tmp_path: Path, tree: Make) -> None:
+    folder = tree()
+    first = build(folder, tmp_path / "home")
+    frozen = set(open_arrays(first).ids[open_arrays(first).side(Side.FROZEN)])
+    grown = tmp_path / "grown"
+    shutil.copytree(folder, grown / "train")
+    shutil.copytree(tree("others", count=10, first=500), grown / "test")
+    arrays = open_arrays(build(grown, tmp_path / "home"))
+    assert frozen
+    assert frozen < set(arrays.ids[arrays.side(Side.FROZEN)])
+
+
+def test_what_was_left_out_is_told_of_the_input_that_was_asked_for(tmp_path: Path, tree: Make) -> None:
+    folder = tree()
+    plain = build(folder, tmp_path / "home")
+    more = tmp_path / "more"
+    shutil.copytree(folder, more)
+    copied = next(path for path in sorted(more.rglob("*.png")))
+    shutil.copyfile(copied, copied.with_name("zz-copy.png"))
+    (copied.parent / "notes.jpg").write_text("no image")
+    again = build(more, tmp_path / "home")
+    assert again.id == plain.id
+    assert (plain.source, again.source) == (folder.name, "more")
+    assert (plain.left_out, again.left_out) == (0, 1)
+    assert again.left_out_list is not None
+    assert "zz-copy.png" in again.left_out_list.read_text(encoding="utf-8")
+
+
 def test_missing_originals_are_packed_again(tmp_path: Path, tree: Make) -> None:
     folder = tree()
     version = build(folder, tmp_path)
