@@ -16,9 +16,16 @@ PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LAR
 	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
+# A misspelt name would otherwise change nothing, and say nothing.
+KNOWN := $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV
+MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
+ifneq ($(MISSPELT),)
+$(error $(MISSPELT): no such variable. These are known: $(KNOWN))
+endif
+
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train predict visualize serve champion history decisions bench lock test test-all check format clean
+.PHONY: help install run data train up down status predict visualize serve champion history decisions bench lock test test-all check docs format clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +43,15 @@ data: $(STAMP) ## fetch, index and validate the images, and make the dataset ver
 
 train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE= MODEL= EPOCHS= ...)
 	@exec $(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
+
+up: $(STAMP) ## start the Prefect server, a worker, all deployments and the reports on 127.0.0.1; says where
+	@exec $(PYTHON) -m deployments.up
+
+down: $(STAMP) ## end what `make up` started
+	@exec $(PYTHON) -m deployments.down
+
+status: $(STAMP) ## server, worker, deployments, last and next runs
+	@exec $(PYTHON) -m deployments.status
 
 predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
 	@exec $(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
@@ -73,6 +89,9 @@ check: $(STAMP) ## what CI runs: lint, types, the import law, the tests
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
 	@$(MAKE) --no-print-directory test
+
+docs: $(STAMP) ## build the documentation into docs/_build/html, offline
+	@$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 format: $(STAMP) ## format the code and mend what lint can mend
 	@$(PYTHON) -m ruff format .

@@ -129,7 +129,7 @@ def _labels(classes: tuple[str, ...], share: float) -> list["Expectation"]:
 def _files(share: float) -> list["Expectation"]:
     import great_expectations.expectations as gxe
 
-    replace = "Replace or remove these files; the quarantine list has the reason of each."
+    replace = "Replace or remove these files; data/interim/quarantine has the reason of each."
     identified = [
         gxe.ExpectColumnValuesToNotBeNull(
             column=column, **row_level(f"{column}_present", f"Every row has its {column}", REBUILD, share)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from flows.estimate import Estimate
+from tasks.interruption import end_if_interrupted
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
@@ -27,7 +28,9 @@ class ConsoleReporter:
         self._estimate = estimate
         self._began = time.monotonic()
         self._printed = 0.0
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._stage = self._detail = ""
+        # asked for four times a second, so the time left runs down where a stage tells nothing
+        self._live = Live(get_renderable=self._line, console=console, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> "ConsoleReporter":
         if self._live:
@@ -43,11 +46,13 @@ class ConsoleReporter:
         self._show(stage, "", plain=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
+        end_if_interrupted()
         self._estimate.progress(done, total)
         counted = f"{done:,} of {total:,}" if total else f"{done:,}"
         self._show(self._estimate.current, f"{what} {counted}")
 
     def training(self, event: Mapping[str, Any]) -> None:
+        end_if_interrupted()
         kind = event.get("event")
         if kind in {"step", "epoch"}:
             self._estimate.progress(int(event.get("step", 0)), int(event.get("steps", 0)))
@@ -59,11 +64,15 @@ class ConsoleReporter:
 
     def _show(self, stage: str, detail: str, plain: bool | None = None) -> None:
         """`plain` says whether a line goes out where there is no terminal; None: when the last is old enough."""
-        line = Text.assemble((f"{stage:<17}", "bold cyan"), detail, (f"  about {self._left()} left", "dim"))
-        if self._live:
-            self._live.update(line)
-        elif plain or (plain is None and time.monotonic() - self._printed >= PLAIN_LINE_EVERY_SECONDS):
-            self._print(line)
+        self._stage, self._detail = stage, detail
+        if self._live is None and (
+            plain or (plain is None and time.monotonic() - self._printed >= PLAIN_LINE_EVERY_SECONDS)
+        ):
+            self._print(self._line())
+
+    def _line(self) -> Text:
+        left = f"  about {self._left()} left" if self._stage else ""
+        return Text.assemble((f"{self._stage:<17}", "bold cyan"), self._detail, (left, "dim"))
 
     def _left(self) -> str:
         return duration(self._estimate.left())

@@ -1,13 +1,17 @@
 """`make run`, `make train`, `make data`: the flows in one process, with live progress and a summary.
 
-Where no Prefect server is named by `PREFECT_API_URL`, Prefect starts an embedded one, once for the whole run.
+They report to the server that `PREFECT_API_URL` names, else to that of `make up` while it runs; where there is none,
+Prefect starts an embedded one, once for the whole run.
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -16,10 +20,13 @@ from flows.command_line import add_options, explain, parameters_from
 from flows.console import ConsoleReporter
 from flows.estimate import Estimate
 from flows.summary import print_data, print_outcome
-from flywheel.settings import ReleaseParameters, Settings, TrainingParameters, make_state_folder
+from flywheel.settings import PROJECT, ReleaseParameters, Settings, TrainingParameters, make_state_folder
+from tasks.addresses import PREFECT_TOML, answers, prefect_api_url, remove_prefect_toml
+from tasks.interruption import listen, was_interrupted
 
-OURS = {"flywheel", "expectations", "tasks", "flows"}
+OURS = {"flywheel", "expectations", "tasks", "flows", "__main__"}
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+SECONDS_TO_END = 10.0  # for the servers of an interrupted run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,13 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(explain(error), file=sys.stderr)  # noqa: T201
         return MISUSED
+    listen()
     try:
         _run(parameters, given.until, console)
-    except KeyboardInterrupt:
-        console.print("\nInterrupted. The champion is untouched; the same command goes on from here.", style="yellow")
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the border where a whole run is reported as failed
-        return _failed(error, console)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the border where a run is reported as failed
+        return _interrupted(console) if was_interrupted() else _failed(error, console)
     return 0
 
 
@@ -49,14 +54,36 @@ def _run(parameters: TrainingParameters, until: str, console: Console) -> None:
     make_state_folder(Settings())
     # what Prefect logs goes to its server; a person gets the reporter's lines and one clear error
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if not os.environ.get("PREFECT_API_URL"):
-        console.print("Starting a Prefect server for this run, as PREFECT_API_URL names none ...", style="dim")
+    _choose_server(console)
     from tasks.reporting import reporting_to  # imports Prefect, which reads its environment then
 
     began = time.monotonic()
     with ConsoleReporter(console, Estimate(parameters, until, time.monotonic)) as reporter, reporting_to(reporter):
         show = _flows(parameters, until)
     show(console, time.monotonic() - began)
+
+
+class ServerError(RuntimeError):
+    """The Prefect server that the user named is not there."""
+
+
+def _choose_server(console: Console) -> None:
+    """Before Prefect is imported: it reads its environment, and `prefect.toml`, then."""
+    if given := os.environ.get("PREFECT_API_URL"):
+        if given.startswith("http://") and not answers(f"{given.rstrip('/')}/health"):
+            raise ServerError(
+                f"PREFECT_API_URL={given}: no Prefect server answers there. Start it, or unset the variable."
+            )
+        return
+    url = prefect_api_url(PROJECT)
+    if url and answers(f"{url}/health"):
+        os.environ["PREFECT_API_URL"] = url
+        console.print(f"Reporting to the Prefect server of 'make up' at {url.removesuffix('/api')}", style="dim")
+        return
+    if url:
+        console.print(f"{PREFECT_TOML} leads to {url}, where no server answers: removed.", style="dim")
+        remove_prefect_toml(PROJECT)
+    console.print("Starting a Prefect server for this run, as 'make up' runs none ...", style="dim")
 
 
 def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, float], None]:
@@ -66,7 +93,7 @@ def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, flo
 
     if until == "data":
         data = prepare_data(parameters.data)
-        return lambda console, seconds: print_data(console, data, seconds)
+        return lambda console, seconds: print_data(console, data, parameters, seconds)
     outcome = train_classifier(parameters)
     release = None
     if until == "release":
@@ -74,7 +101,13 @@ def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, flo
     return lambda console, seconds: print_outcome(console, outcome, release, seconds)
 
 
-def _failed(error: Exception, console: Console) -> int:
+def _interrupted(console: Console) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end the servers of this run
+    console.print("\nInterrupted. What was finished is kept, and the same command goes on from there.", style="yellow")
+    return INTERRUPTED
+
+
+def _failed(error: BaseException, console: Console) -> int:
     """Our own errors say what to do; any other is shown whole, since it is a defect."""
     if type(error).__module__.partition(".")[0] in OURS:
         console.print(f"\n{error}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -84,5 +117,23 @@ def _failed(error: Exception, console: Console) -> int:
     return FAILED
 
 
+def _leave_at_once(code: int) -> NoReturn:
+    """An orderly end would wait for Prefect to deliver its logs, for ever where Ctrl-C has reached its server too."""
+    import psutil
+
+    sys.stdout.flush()
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    for child in psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        _leave_at_once(status)
+    sys.exit(status)

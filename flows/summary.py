@@ -10,18 +10,20 @@ from rich.text import Text
 
 from flows.console import duration
 from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
-from flywheel.settings import Settings
+from flywheel.report.contents import changed
+from flywheel.settings import Settings, TrainingParameters
 from tasks.packaging import serve_command
 
 STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE: "yellow"}
 
 
-def print_data(console: Console, data: PreparedData, seconds: float) -> None:
+def print_data(console: Console, data: PreparedData, parameters: TrainingParameters, seconds: float) -> None:
     """The summary of `make data`."""
     table = _table()
     _data_rows(table, data)
     _print(console, table, seconds)
-    _next(console, ["make train", "make run", "make run SOURCE=/path/to/your/class/folders"])
+    again = "".join(f" {variable}" for variable in changed(parameters))
+    _next(console, [f"make train{again}", f"make run{again}", "make run SOURCE=/path/to/your/class/folders"])
 
 
 def print_outcome(console: Console, outcome: TrainingOutcome, release: Release | None, seconds: float) -> None:
@@ -37,15 +39,24 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     table.add_row("report", Text(_shown(outcome.report)))
     _print(console, table, seconds)
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in outcome.seconds.items())
-    console.print(f"Seconds by stage: {stages}", style="dim", highlight=False)
+    rest = seconds - sum(outcome.seconds.values())
+    console.print(
+        f"Seconds by stage: {stages}; Prefect, imports and release {rest:.1f}",
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print("Serve it:", style="bold")
     console.print(
         f"  {serve_command(Settings().paths, outcome.bento.tag)}", markup=False, highlight=False, soft_wrap=True
     )
-    image = outcome.data.source.folder / _an_image(outcome)
+    image = shlex.quote(_shown(outcome.data.source.folder / _an_image(outcome)))
+    # the champion of this task answers; where that is another model, this one is named
+    this = "" if release is not None and release.champion_id == model.id else f" MODEL={model.id}"
+    task = f" TASK={model.task_id}"
     _next(
         console,
-        [f"make predict IMAGE={shlex.quote(_shown(image))}", "make champion", f"make visualize MODEL={model.id}"],
+        [f"make predict IMAGE={image}{this or task}", f"make champion{task}", f"make visualize MODEL={model.id}"],
     )
 
 
@@ -66,9 +77,7 @@ def _data_rows(table: Table, data: PreparedData) -> None:
         listed = _shown(paths.quarantine(data.dataset.index_id))
         table.add_row("", Text(f"{data.dataset.quarantined:,} quarantined, with reasons: {listed}"))
     if data.dataset.left_out:
-        from flywheel.data.versions import LEFT_OUT_FILE
-
-        listed = _shown(data.dataset.folder / LEFT_OUT_FILE)
+        listed = _shown(data.dataset.left_out_list or data.dataset.folder)
         table.add_row("", Text(f"{data.dataset.left_out:,} left out as copies: {listed}"))
     for validation in data.validations:
         for found in validation.failed(Severity.WARNING):

@@ -10,6 +10,7 @@ from prefect import flow
 from flywheel.records import PreparedData, TrainingOutcome
 from flywheel.settings import DataParameters, TrainingParameters
 from tasks.reporting import stage_seconds
+from tasks.retries import stop_after_crashes
 from tasks.stages import (
     champion_of,
     fetch,
@@ -46,6 +47,7 @@ def prepare_data(parameters: DataParameters) -> PreparedData:
 @flow(name="train-classifier", flow_run_name="train {parameters.recipe.model} on {parameters.data.source}")
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
     """Train, judge and package a model; the champion stays who it is."""
+    stop_after_crashes()
     demand_model(parameters.recipe, parameters.data.size)
     with stage_seconds() as seconds:
         data = prepare(parameters.data)

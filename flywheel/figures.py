@@ -5,6 +5,8 @@ and beside a user's own plots. They are 900 pixels wide with large type, readabl
 """
 
 import json
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,7 +193,13 @@ def _figure(height: float, *, rows: int = 1, columns: int = 1, **grid: Any) -> t
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Write it whole or not at all; without the library's version in it, the same record gives the same bytes."""
-    work = path.with_name(f".{path.name}")
-    figure.savefig(work, format="png", metadata={"Software": None})
-    return work.replace(path)
+    """Write it whole or not at all; without the library's version in it, the same record gives the same bytes.
+
+    Two runs may draw the same figure at once: each has a file of its own, and the last one stays.
+    """
+    work = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        figure.savefig(work, format="png", metadata={"Software": None})
+        return work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
         default=15.0, gt=0, le=600, description="Seconds until a silent host counts as out of reach."
     )
 
+    prefect_port: int = Field(default=4200, ge=1, le=65535, description="Where `make up` serves Prefect's API and UI.")
+    reports_port: int = Field(default=4201, ge=1, le=65535, description="Where `make up` serves `reports/`.")
+
     @property
     def paths(self) -> Paths:
         return Paths(self.home.expanduser().resolve())
@@ -47,6 +50,8 @@ def keep_tools_at_home(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # 20 s, the default, is too short for the embedded server on a busy laptop
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        # a run whose process was killed is told by its silence, also one of `make run`; 180 s, the default, is too long
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "BENTOML_HOME": state / "bentoml",
         "BENTOML_DO_NOT_TRACK": "True",
         "WANDB_DIR": state,

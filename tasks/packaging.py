@@ -1,6 +1,7 @@
 """Model → BentoML's store → Bento → a smoke test that serves it. What is on disk decides what is left to do."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -13,13 +14,15 @@ from pathlib import Path
 import httpx
 
 from flywheel.identity import canonical_json
-from flywheel.model.folder import MANIFEST, read_manifest
+from flywheel.model.folder import MANIFEST, ModelError, read_manifest, verify
 from flywheel.paths import Paths
 from flywheel.records import Evaluation, PackagedBento, TrainedModel, to_json
 from flywheel.settings import PROJECT
 from tasks.bento_build import BuildRequest
 from tasks.bento_contents import contents_version, pinned_packages, shipped_files
 from tasks.serving import served
+
+log = logging.getLogger(__name__)
 
 NAME = "classifier"
 CONTENTS_DIGITS = 8
@@ -42,14 +45,19 @@ def package_model(
     """The Bento of this model and this service code; built once, found again after that.
 
     Its version is content: the model's hex and the digest of the shipped code and pins. It is built in a home of its
-    own and renamed into the project's store, so one that is there is whole. Raises PackagingError or ModelError.
+    own and renamed into the project's store; what was damaged there since is removed and built again. Raises
+    PackagingError or ModelError.
     """
     version = _hex(model.id)
     model_tag = f"{NAME}:{version}"
     bento_tag = f"{model_tag}-{contents_version(PROJECT)[:CONTENTS_DIGITS]}"
-    if not (_stored(paths, "bentos", bento_tag).is_dir() and _stored(paths, "models", model_tag).is_dir()):
+    folder, stored_model = _stored(paths, "bentos", bento_tag), _stored(paths, "models", model_tag)
+    whole = {folder: _is_whole_bento(folder), stored_model: _is_whole_model(stored_model, model)}
+    for damaged in (path for path in whole if not whole[path] and path.is_dir()):
+        log.warning("%s: files are missing or damaged; removed, to be built again", damaged)
+        shutil.rmtree(damaged)
+    if not all(whole.values()):
         _build(model, _identities(model, evaluation, gate_decision_id), _metrics(model, evaluation), bento_tag, paths)
-    folder = _stored(paths, "bentos", bento_tag)
     return PackagedBento(bento_tag, model_tag, model.id, folder, _recorded_smoke_test(folder))
 
 
@@ -100,9 +108,30 @@ def _stored(paths: Paths, store: str, tag: str) -> Path:
     return paths.bentoml / store / name / version
 
 
+def _is_whole_bento(folder: Path) -> bool:
+    """It has its description, and its sources are those of this project, as its tag says."""
+    return (folder / "bento.yaml").is_file() and all(
+        (folder / "src" / file).is_file() and (folder / "src" / file).read_bytes() == (PROJECT / file).read_bytes()
+        for file in shipped_files(PROJECT)
+    )
+
+
+def _is_whole_model(folder: Path, model: TrainedModel) -> bool:
+    """It has BentoML's description, this model's manifest, and every file with the manifest's hash."""
+    try:
+        stored = verify(folder)
+    except (ModelError, OSError):
+        return False
+    same = (stored.id, stored.weights_sha256) == (model.id, model.weights_sha256)
+    return same and (folder / "model.yaml").is_file()
+
+
 def _recorded_smoke_test(folder: Path) -> str:
-    record = folder / SMOKE_TEST
-    return str(json.loads(record.read_bytes())["answer"]) if record.is_file() else ""
+    """What the Bento answered; empty where it was not asked yet, or the record can't be read."""
+    try:
+        return str(json.loads((folder / SMOKE_TEST).read_bytes())["answer"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _write_atomically(path: Path, text: str) -> None:

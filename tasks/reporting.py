@@ -17,6 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from tasks.interruption import end_if_interrupted
+
 P = ParamSpec("P")
 R = TypeVar("R")
 LOG_EVERY_SECONDS = 10.0
@@ -93,12 +95,17 @@ def stage_seconds() -> Iterator[dict[str, float]]:
         _seconds.reset(token)
 
 
-def stage(name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function the Prefect task `name`. `run_name` may hold its parameters: `"train on {dataset.id}"`."""
+def stage(name: str, run_name: str | None = None, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function the Prefect task `name`. `run_name` may hold its parameters: `"train on {dataset.id}"`.
+
+    `options` are Prefect's own: retries, timeout_seconds. Nothing is cached by Prefect: each stage looks for the
+    manifest of what it would make and returns at once where it is whole, so a folder that was deleted is made again.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            end_if_interrupted()
             start = time.monotonic()
             reporter().started(name)
             result = function(*args, **kwargs)
@@ -109,6 +116,6 @@ def stage(name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], 
             reporter().finished(name, seconds, str(getattr(result, "id", "")))
             return result
 
-        return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE)(run)
+        return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, **options)(run)
 
     return decorate

@@ -4,8 +4,11 @@ A flow calls these and nothing else. They are the only place where the two world
 stay callable without Prefect.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+
+from prefect.tasks import exponential_backoff
 
 from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
@@ -25,15 +28,38 @@ from flywheel.records import (
     ValidationResult,
 )
 from flywheel.settings import DataParameters, GatePolicy, Recipe, Settings, TrainingParameters
+from tasks.artifacts import (
+    TrainingProgress,
+    show_dataset,
+    show_gate,
+    show_metrics,
+    show_release,
+    show_report,
+    show_validation,
+)
 from tasks.evaluation import evaluate_model, judge_model
+from tasks.gpu_slot import gpu_slot, is_trained
 from tasks.packaging import package_model, smoke_test
 from tasks.reporting import reporter, stage
-from tasks.training import train
+from tasks.retries import MOST_TRIES, worth_another_try
+from tasks.training import choose_device, train
 from tasks.validation import check_index, check_version, quarantine, require
 from tasks.visualize import make_report
 
+FIRST_DELAY_SECONDS = 5.0  # then twice as long, each time
+# A stage that hangs ends the run with that reason. They are far above what each takes on a busy laptop.
+SERVE_TIMEOUT_SECONDS = 600.0
+REPORT_TIMEOUT_SECONDS = 1800.0
 
-@stage("fetch source", "fetch {parameters.source}")
+
+@stage(
+    "fetch source",
+    "fetch {parameters.source}",
+    retries=MOST_TRIES,
+    retry_delay_seconds=exponential_backoff(backoff_factor=FIRST_DELAY_SECONDS),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=worth_another_try,
+)
 def fetch(parameters: DataParameters) -> Source:
     """The folder of class folders that the user asked for, downloaded or unpacked where need be."""
     return fetch_source(parameters.source, Settings(), reporter().progress)
@@ -48,7 +74,10 @@ def index_images(source: Source) -> ImageIndex:
 @stage("validate index", "validate {index.id}")
 def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationResult:
     """The index's suite; a critical finding ends the run here."""
-    result = check_index(index, parameters, Settings().paths)
+    paths = Settings().paths
+    result = check_index(index, parameters, paths)
+    show_validation(result, paths)
+    quarantine(index, result, paths)  # first: the error below sends the reader to this list
     require(result)
     return result
 
@@ -57,13 +86,17 @@ def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationR
 def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataParameters) -> DatasetVersion:
     """The images that passed, packed; those that did not are listed in the quarantine."""
     paths = Settings().paths
-    return build_version(index, quarantine(index, check, paths), parameters, paths, reporter().progress)
+    version = build_version(index, quarantine(index, check, paths), parameters, paths, reporter().progress)
+    show_dataset(version)
+    return version
 
 
 @stage("validate dataset", "validate {dataset.id}")
 def validate_dataset(dataset: DatasetVersion, parameters: DataParameters) -> ValidationResult:
     """The finished version's suite; a critical finding ends the run here."""
-    result = check_version(dataset, parameters, Settings().paths)
+    paths = Settings().paths
+    result = check_version(dataset, parameters, paths)
+    show_validation(result, paths)
     require(result)
     return result
 
@@ -76,13 +109,17 @@ def champion_of(task_id: str) -> Champion | None:
 @stage("train", "train {recipe.model} on {dataset.id}")
 def train_model(dataset: DatasetVersion, recipe: Recipe, device: str) -> TrainedModel:
     """The model of this dataset and recipe, trained in a process of its own unless it is there already."""
-    return train(dataset, recipe, device, Settings().paths, reporter().training)
+    paths, chosen = Settings().paths, choose_device(device)
+    with nullcontext() if is_trained(dataset, recipe, chosen, paths) else gpu_slot(chosen):
+        return train(dataset, recipe, chosen, paths, TrainingProgress(reporter().training))
 
 
 @stage("evaluate", "evaluate {model.id}")
 def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
     """The model on the frozen side."""
-    return evaluate_model(model, dataset, Settings().paths, progress=reporter().progress)
+    evaluation = evaluate_model(model, dataset, Settings().paths, progress=reporter().progress)
+    show_metrics(evaluation, model)
+    return evaluation
 
 
 @stage("judge", "judge {evaluation.model_id}")
@@ -91,7 +128,9 @@ def judge(
 ) -> GateVerdict:
     """The gate's verdict, recorded in the ledger. A fail is a verdict, not an error."""
     settings = Settings()
-    return judge_model(evaluation, dataset, champion, policy, open_ledger(settings), settings.paths)
+    gate = judge_model(evaluation, dataset, champion, policy, open_ledger(settings), settings.paths)
+    show_gate(gate, evaluation)
+    return gate
 
 
 @stage("package", "package {model.id}")
@@ -100,7 +139,7 @@ def package(model: TrainedModel, evaluation: Evaluation, gate: GateVerdict) -> P
     return package_model(model, evaluation, gate.id, Settings().paths)
 
 
-@stage("serve once", "serve {bento.tag} once")
+@stage("serve once", "serve {bento.tag} once", timeout_seconds=SERVE_TIMEOUT_SECONDS)
 def serve_once(bento: PackagedBento, model: TrainedModel, dataset: DatasetVersion) -> PackagedBento:
     """The Bento, served, must answer a frozen image as the trained model does."""
     arrays = open_arrays(dataset)
@@ -110,7 +149,7 @@ def serve_once(bento: PackagedBento, model: TrainedModel, dataset: DatasetVersio
     return replace(bento, smoke_test=said)
 
 
-@stage("report", "report on {model.id}")
+@stage("report", "report on {model.id}", timeout_seconds=REPORT_TIMEOUT_SECONDS)
 def report_on(
     model: TrainedModel,
     data: PreparedData,
@@ -122,7 +161,9 @@ def report_on(
 ) -> Path:
     """Figures and the self-contained page."""
     paths = Settings().paths
-    return make_report(model, data, evaluation, gate, bento.tag, paths, champion=champion, parameters=parameters)
+    page = make_report(model, data, evaluation, gate, bento.tag, paths, champion=champion, parameters=parameters)
+    show_report(page, model, bento.tag, gate, paths)
+    return page
 
 
 @stage("release", "release {bento_tag}")
@@ -130,6 +171,8 @@ def promote(gate_decision: str, bento_tag: str) -> Release:
     """Make the judged model champion of its task, in one transaction with the decision; or record why not."""
     ledger = open_ledger(Settings())
     gate = ledger.decision(gate_decision)
-    return ledger.promote(
+    release = ledger.promote(
         gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, f"It passed its gate {gate.id}: {gate.reason}"
     )
+    show_release(release)
+    return release

@@ -1,5 +1,6 @@
 """The commands. Each opens the ledger, reads, and shows: nothing is made where there is nothing to read."""
 
+import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+PIPE_COLUMNS = 200  # no id is broken in a file or a pipe, whatever COLUMNS says
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Task = Annotated[str | None, typer.Option("--task", "--TASK", help="task-…; by default the last promoted one.")]
 
@@ -35,7 +38,7 @@ def champion(task: Task = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"champion": current, "decision": decision, "gate": gate})
     else:
-        Console().print(champion_panel(current, decision, gate))
+        _console().print(champion_panel(current, decision, gate))
 
 
 @app.command()
@@ -47,10 +50,10 @@ def history(task: Task = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(champions)
     elif not champions:
-        Console().print("No champions yet. 'make run' trains and releases a first model.")
+        _console().print(_no_champions(task, ledger), markup=False, highlight=False)
     else:
         reasons = {each.decision_id: ledger.decision(each.decision_id).reason for each in champions}
-        Console().print(champions_table(champions, reasons))
+        _console().print(champions_table(champions, reasons))
 
 
 @app.command()
@@ -65,9 +68,9 @@ def decisions(
     if as_json:
         _print_json(found)
     elif not found:
-        Console().print("No such decisions yet.")
+        _console().print("No such decisions yet.")
     else:
-        Console().print(decisions_table(found))
+        _console().print(decisions_table(found))
 
 
 @app.command()
@@ -82,7 +85,19 @@ def decision(
     if as_json:
         _print_json(found)
     else:
-        Console().print(decision_panel(found))
+        _console().print(decision_panel(found))
+
+
+def _no_champions(task: str | None, ledger: Ledger) -> str:
+    others = sorted({each.task_id for each in ledger.history()})
+    if task and others:
+        return f"No champions of {task}. Tasks that have one: {', '.join(others)}."
+    return "No champions yet. 'make run' trains and releases a first model."
+
+
+def _console() -> Console:
+    """As wide as the terminal; where there is none Rich would take 80 columns and split ids."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def _ledger() -> Ledger:

@@ -24,6 +24,8 @@ WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
 CHECKPOINTS = "checkpoints"
 REQUEST = "request.json"  # what the training process was asked for
+AGAIN = "Delete the folder and run again what made it"
+AGAIN_AS_WRITTEN = f"{AGAIN}: its recipe and dataset stand in {MANIFEST}."
 CODE_ROOMS = ("data", "model")  # the code that decides a model's weights
 
 
@@ -91,11 +93,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: a model's folder with {MANIFEST} expected, none found. Run 'make train'."
         ) from None
     except (ValueError, OSError) as error:
-        raise ModelError(
-            f"{path}: a model's manifest expected, unreadable ({error}). Delete the folder and run 'make train'."
-        ) from error
+        raise ModelError(f"{path}: a model's manifest expected, unreadable ({error}). {AGAIN}.") from error
     if not isinstance(document, dict) or not {"model", "files"} <= document.keys():
-        raise ModelError(f"{path}: 'model' and 'files' expected, not found. Delete the folder and run 'make train'.")
+        raise ModelError(f"{path}: 'model' and 'files' expected, not found. {AGAIN}.")
     return document
 
 
@@ -108,14 +108,12 @@ def read_model(folder: Path) -> TrainedModel:
     try:
         model = from_json(TrainedModel, json.dumps(document["model"]))
     except ValidationError as error:
-        raise ModelError(
-            f"{folder / MANIFEST}: not a model's record: {error}. Delete the folder and train again."
-        ) from error
+        raise ModelError(f"{folder / MANIFEST}: not a model's record: {error}. {AGAIN}.") from error
     absent = sorted(name for name in document["files"] if not (folder / name).is_file())
     if absent:
         raise ModelError(
             f"{folder}: {len(document['files'])} files expected, {len(absent)} missing; first {absent[0]}. "
-            "Delete the folder and run 'make train'."
+            f"{AGAIN_AS_WRITTEN}"
         )
     return replace(model, folder=folder)
 
@@ -132,13 +130,11 @@ def check_file(folder: Path, name: str) -> Path:
     """The path of a file that the manifest lists, once its hash is right. Raises ModelError."""
     expected = read_manifest(folder)["files"].get(name)
     if expected is None:
-        raise ModelError(f"{folder / name}: not listed in {MANIFEST}. Delete the folder and run 'make train'.")
+        raise ModelError(f"{folder / name}: not listed in {MANIFEST}. {AGAIN_AS_WRITTEN}")
     path = folder / name
     found = digest_of_file(path) if path.is_file() else "no file"
     if found != expected:
-        raise ModelError(
-            f"{path}: SHA-256 {expected[:12]}… expected, {found[:12]} found. Delete the folder and run 'make train'."
-        )
+        raise ModelError(f"{path}: SHA-256 {expected[:12]}… expected, {found[:12]} found. {AGAIN_AS_WRITTEN}")
     return path
 
 

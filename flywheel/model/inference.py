@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flywheel.model.architecture import create, memory_format
-from flywheel.model.folder import WEIGHTS, ModelError, check_file, read_model
+from flywheel.model.folder import AGAIN_AS_WRITTEN, WEIGHTS, ModelError, check_file, read_model
 from flywheel.model.preprocessing import normalise, pack
 from flywheel.records import Preprocessing, TrainedModel
 
@@ -83,8 +83,7 @@ def classifier_of(model: TrainedModel, weights: Path, device: str = "cpu") -> Cl
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:
         raise ModelError(
-            f"{weights}: weights of {model.architecture} expected, others found: {error}. "
-            f"Delete {model.folder} and run 'make train'."
+            f"{weights}: weights of {model.architecture} expected, others found: {error}. {AGAIN_AS_WRITTEN}"
         ) from error
     layout = memory_format(network)
     return Classifier(model, network.to(device).to(memory_format=layout).eval().requires_grad_(False), layout)

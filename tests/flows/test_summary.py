@@ -15,6 +15,9 @@ from flywheel.records import (
     Source,
     ValidationResult,
 )
+from flywheel.settings import TrainingParameters
+
+PARAMETERS = TrainingParameters.model_validate({"data": {"source": "my photos", "subset": None}})
 
 
 def prepared(tmp_path: Path, example: str) -> PreparedData:
@@ -43,13 +46,14 @@ def prepared(tmp_path: Path, example: str) -> PreparedData:
         evaluation_set_id="evalset-0123456789ab",
         quarantined=1,
         left_out=2,
+        left_out_list=tmp_path / "idx-0123456789ab" / "version.csv",
     )
     return PreparedData(source, index, version, (ValidationResult("images", index.id, (finding,)),))
 
 
 def printed(data: PreparedData) -> str:
     out = io.StringIO()
-    print_data(Console(file=out, width=240), data, 65.0)
+    print_data(Console(file=out, width=240), data, PARAMETERS, 65.0)
     return out.getvalue()
 
 
@@ -58,10 +62,14 @@ def test_what_was_taken_out_is_counted_and_its_list_named(tmp_path: Path) -> Non
     assert "1 quarantined, with reasons:" in said
     assert "quarantine/idx-0123456789ab.csv" in said
     assert "2 left out as copies:" in said
-    assert "ds-0123456789ab/left_out.csv" in said
+    assert "idx-0123456789ab/version.csv" in said
     assert "2 classes: 40 train, 9 frozen" in said
     assert "Done in 1 min 05 s." in said
 
 
 def test_a_file_name_is_no_markup(tmp_path: Path) -> None:
     assert "(first cat/[bold red]x[/].jpg)" in printed(prepared(tmp_path, "cat/[bold red]x[/].jpg"))
+
+
+def test_the_next_commands_speak_of_the_same_data(tmp_path: Path) -> None:
+    assert "make train SOURCE='my photos' SUBSET=all" in printed(prepared(tmp_path, "cat/a.jpg"))

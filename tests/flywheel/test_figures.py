@@ -1,14 +1,18 @@
 """Figures hold the numbers of their records, for few classes and for many."""
 
+import threading
 import warnings
 from io import BytesIO
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from flywheel.evaluation.metrics import reliability
-from flywheel.figures import confusion, learning_curve, mistakes, reliability_diagram, shown
+from flywheel.figures import _save, confusion, learning_curve, mistakes, reliability_diagram, shown
+
+ROW = {"epoch": 1, "step": 4, "top1_validation": None, "curve": [{"step": 4, "loss": 2.5}]}
 
 
 def pixels(figure) -> np.ndarray:
@@ -70,8 +74,7 @@ def test_the_learning_curve_marks_the_kept_epoch_and_counts_steps_in_epochs():
 
 
 def test_the_learning_curve_of_one_epoch_without_a_validation_side_is_drawn():
-    row = {"epoch": 1, "step": 4, "top1_validation": None, "curve": [{"step": 4, "loss": 2.5}]}
-    figure = learning_curve([row], best_epoch=1)
+    figure = learning_curve([ROW], best_epoch=1)
     assert len(figure.axes[1].lines[0].get_xdata()) == 0
     assert pixels(figure).shape[1] == 900
 
@@ -97,3 +100,35 @@ def test_a_class_name_is_shortened_and_a_dollar_sign_is_no_formula():
     assert shown("$a$") == r"\$a\$"
     assert shown("x" * 40) == "x" * 17 + "…"
     assert pixels(confusion(np.eye(2, dtype=int), ["$\\frac{$", "b_{"])).shape[1] == 900
+
+
+def test_two_runs_may_draw_the_same_figure_at_once(tmp_path, monkeypatch):
+    both_drew = threading.Barrier(2, timeout=30)
+    saved, errors = Figure.savefig, []
+
+    def save_and_wait(*arguments, **options):
+        saved(*arguments, **options)
+        both_drew.wait()
+
+    def draw():
+        try:
+            _save(learning_curve([{**ROW, "top1_validation": 0.5}], 1), tmp_path / "curve.png")
+        except OSError as error:
+            errors.append(error)
+
+    monkeypatch.setattr(Figure, "savefig", save_and_wait)
+    threads = [threading.Thread(target=draw) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+    assert Image.open(tmp_path / "curve.png").width == 900
+
+
+def test_a_figure_that_can_not_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "curve.png").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        _save(learning_curve([ROW], 1), tmp_path / "curve.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]

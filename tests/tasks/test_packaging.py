@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def files_under(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def below(folder: Path) -> dict[str, bytes]:
+    """The content of all files but BentoML's note of the latest one."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files_under(folder) if path.name != "latest"}
+
+
 def test_the_bento_carries_its_identities_pins_and_no_pickle(bento: PackagedBento, trained_model: TrainedModel) -> None:
     assert bento.tag.startswith(f"classifier:{trained_model.id.removeprefix('model-')}-")
     assert bento.model_id == trained_model.id
@@ -86,6 +92,75 @@ def test_packaging_again_builds_nothing(
     monkeypatch.setattr(packaging, "_run_build", lambda *_: pytest.fail("built again"))
     again = package_model(trained_model, None, "dec-0123456789ab", paths)
     assert dataclasses.replace(again, smoke_test="") == dataclasses.replace(bento, smoke_test="")
+
+
+def damage_the_weights(bento: PackagedBento, stored_model: Path) -> None:
+    weights = stored_model / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def empty_the_model(bento: PackagedBento, stored_model: Path) -> None:
+    shutil.rmtree(stored_model)
+    stored_model.mkdir()
+
+
+def remove_the_description(bento: PackagedBento, stored_model: Path) -> None:
+    (bento.folder / "bento.yaml").unlink()
+
+
+def remove_the_sources(bento: PackagedBento, stored_model: Path) -> None:
+    shutil.rmtree(bento.folder / "src")
+
+
+def change_a_source(bento: PackagedBento, stored_model: Path) -> None:
+    (bento.folder / "src" / "flywheel" / "records.py").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("damage", "removed"),
+    [
+        (damage_the_weights, "models"),
+        (empty_the_model, "models"),
+        (remove_the_description, "bentos"),
+        (remove_the_sources, "bentos"),
+        (change_a_source, "bentos"),
+    ],
+)
+def test_what_was_damaged_in_the_store_is_removed_and_built_again(
+    bento: PackagedBento,
+    trained_model: TrainedModel,
+    tmp_path: Path,
+    damage: Callable[[PackagedBento, Path], None],
+    removed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, copied = bento.folder.parents[2], Paths(tmp_path)
+    shutil.copytree(whole, copied.bentoml)
+    copy = dataclasses.replace(bento, folder=copied.bentoml / bento.folder.relative_to(whole))
+    stored_model = copied.bentoml / "models" / bento.model_tag.replace(":", "/")
+    damage(copy, stored_model)
+    monkeypatch.setattr(  # what the one real build here made stands for a second one
+        packaging, "_run_build", lambda request, file, home: shutil.copytree(whole, home, dirs_exist_ok=True)
+    )
+    folders = {"bentos": copy.folder, "models": stored_model}
+    kept = "models" if removed == "bentos" else "bentos"
+    (folders[kept] / "untouched").touch()
+    (folders[removed] / "gone").touch()
+    again = package_model(trained_model, None, "dec-0123456789ab", copied)
+    assert again.folder == copy.folder
+    assert (folders[kept] / "untouched").is_file()
+    assert not (folders[removed] / "gone").exists()
+    (folders[kept] / "untouched").unlink()
+    assert below(copied.bentoml) == below(whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}"])
+def test_an_unreadable_smoke_test_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    assert packaging._recorded_smoke_test(tmp_path) == ""
+    (tmp_path / packaging.SMOKE_TEST).write_bytes(content)
+    assert packaging._recorded_smoke_test(tmp_path) == ""
 
 
 def test_the_served_bento_answers_as_the_model_in_process_and_is_asked_once(

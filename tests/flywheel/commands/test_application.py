@@ -1,6 +1,7 @@
 """The commands on a real ledger, as a user types them."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -72,7 +73,30 @@ def test_history_lists_champions_of_the_task(run, gate_id):
     assert "model-1" in run("history").output
     assert [each["model_id"] for each in json.loads(run("history", "--json", "--task", "task-1").output)] == ["model-1"]
     assert json.loads(run("history", "--json", "--task", "task-2").output) == []
-    assert "No champions yet" in run("history", "--task", "task-2").output
+    told = run("history", "--task", "task-2").output
+    assert told.strip() == "No champions of task-2. Tasks that have one: task-1."
+
+
+def test_history_of_an_empty_ledger_names_the_next_step(run, tmp_path):
+    open_ledger(f"sqlite:///{tmp_path}/.flywheel/ledger.db")
+    for arguments in (("history",), ("history", "--task", "task-2")):
+        assert "No champions yet. 'make run'" in run(*arguments).output
+
+
+def test_through_a_pipe_no_id_is_broken(run, gate_id, tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path}/.flywheel/ledger.db")
+    promotion = ledger.champion().decision_id
+    environment = {**os.environ, "COLUMNS": "40"}
+    for arguments, ids in [
+        (["decisions"], {gate_id, promotion, "model-1"}),
+        (["history"], {promotion, "model-1", "task-1"}),
+        (["champion"], {gate_id, promotion, "model-1", "task-1", "classifier:one"}),
+        (["decision", gate_id], {gate_id, "model-1"}),
+    ]:
+        command = [sys.executable, "-m", "flywheel.commands", *arguments]
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+        assert ids <= set(done.stdout.split())
+        assert "…" not in done.stdout
 
 
 def test_decisions_lists_and_filters(run, gate_id):

@@ -74,13 +74,14 @@ def test_a_folder_without_manifest_is_no_model(model):
 @pytest.mark.parametrize("text", ["", "[]", '{"model": {}, "files": {}}', '{"model": null}'])
 def test_a_broken_manifest_is_an_error_that_names_it(model, text):
     (model.folder / MANIFEST).write_text(text)
-    with pytest.raises(ModelError, match=r"model\.json"):
+    with pytest.raises(ModelError, match=r"model\.json: .*(?s:.)*\. Delete the folder and run again what made it\.$"):
         read_model(model.folder)
 
 
 def test_a_changed_file_is_found(model, tmp_path):
     (model.folder / "weights.safetensors").write_bytes(b"other")
-    with pytest.raises(ModelError, match=r"weights\.safetensors: SHA-256 .* expected"):
+    again = r"Delete the folder and run again what made it: its recipe and dataset stand in model\.json"
+    with pytest.raises(ModelError, match=rf"weights\.safetensors: SHA-256 .* expected, .* found\. {again}"):
         publish(model.folder, tmp_path / "model-1")
     assert not (tmp_path / "model-1").exists()
 

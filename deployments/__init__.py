@@ -1,0 +1,1 @@
+"""The Prefect side of the project on one machine: `make up`, `make status`, `make down`."""

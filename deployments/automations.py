@@ -1,0 +1,68 @@
+"""Two rules of the Prefect server that mend what a `kill -9` leaves: a run that says nothing more, and a crashed run.
+
+A flow run sends a heartbeat every 30 s. When its process and the worker are both gone, nobody else tells the server;
+so a run without a heartbeat is marked crashed, and a crashed run of a deployment is scheduled again. It goes on from
+what lies on disk. A flow gives up after a few tries (`tasks.retries.stop_after_crashes`).
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+SILENT_SECONDS = 100  # three missed heartbeats and some
+ENDS = frozenset(
+    f"prefect.flow-run.{state}"
+    for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended", "AwaitingRetry")
+)
+BEAT = "prefect.flow-run.heartbeat"
+SILENT, CRASHED = "flywheel-silent-runs", "flywheel-crashed-runs"
+
+
+def silent_runs(flows: Sequence[str]) -> AutomationCore:
+    """A run of these flows that sent heartbeats and neither beats nor ends is marked crashed."""
+    trigger = EventTrigger(
+        after={BEAT},
+        expect={BEAT, *ENDS},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(flows)},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=SILENT_SECONDS),
+    )
+    message = f"No heartbeat for {SILENT_SECONDS} s: its process was killed, or the machine slept."
+    action = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)
+    return AutomationCore(
+        name=SILENT, description="Marks runs whose process is gone.", trigger=trigger, actions=[action]
+    )
+
+
+def crashed_runs(deployments: Sequence[str]) -> AutomationCore:
+    """A crashed run of these deployments runs again; one that a person started by `make run` has no worker."""
+    trigger = EventTrigger(
+        expect={"prefect.flow-run.Crashed"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "deployment", "prefect.resource.name": list(deployments)},
+        posture=Posture.Reactive,
+        threshold=1,
+        within=timedelta(0),
+    )
+    message = "Crashed, and tried again; finished stages and the last checkpoint are on disk."
+    action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=message, force=True)
+    return AutomationCore(name=CRASHED, description="Tries crashed runs again.", trigger=trigger, actions=[action])
+
+
+def make_automations(client: SyncPrefectClient, flows: Sequence[str], deployments: Sequence[str]) -> None:
+    """Both rules, once: those that stand already are brought up to date, and doubled ones removed."""
+    for rule in (silent_runs(flows), crashed_runs(deployments)):
+        standing = client.read_automations_by_name(rule.name)
+        for extra in standing[1:]:
+            client.delete_automation(extra.id)
+        if standing:
+            client.update_automation(standing[0].id, rule)
+        else:
+            client.create_automation(rule)

@@ -1,0 +1,82 @@
+"""What the server must know before a worker starts: the work pool, the GPU's slot, the deployments, the automations."""
+
+import os
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from deployments.processes import ProcessError
+from deployments.stack import POOL, Stack
+from flywheel.identity import NAME_DIGITS, digest, digest_of_file
+from flywheel.settings import PROJECT
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+PREFECT_YAML = PROJECT / "deployments" / "prefect.yaml"
+FLOWS = ("train-classifier", "release-classifier", "prepare-data")
+DEPLOY_SECONDS = 300.0
+
+
+class Registration:
+    """`deployments/prefect.yaml`, and what a server holds of it. The environment must name the server already."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The deployments by their names in the file, in order."""
+        return [entry["name"] for entry in yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))["deployments"]]
+
+    @cached_property
+    def version(self) -> str:
+        """The hash of all that a deployment's form and parameters come from; unchanged, nothing is deployed again."""
+        files = [PREFECT_YAML, PROJECT / "flywheel" / "settings.py", *sorted((PROJECT / "flows").glob("*.py"))]
+        return digest([str(PROJECT), *(digest_of_file(file) for file in files)])[:NAME_DIGITS]
+
+    def register(self, client: "SyncPrefectClient") -> bool:
+        """Make what is missing. Whether the deployments were registered anew; False where they stood already."""
+        from deployments.automations import make_automations
+        from tasks.gpu_slot import make_limit
+
+        make_limit()
+        make_pool(client)
+        stood = {each.name for each in client.read_deployments() if each.version == self.version}
+        missing = bool(set(self.names) - stood)
+        if missing:
+            deploy(self._stack, self.version)
+        make_automations(client, FLOWS, self.names)
+        return missing
+
+
+def make_pool(client: "SyncPrefectClient") -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    try:
+        client.read_work_pool(POOL)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+
+
+def deploy(stack: Stack, version: str, file: Path = PREFECT_YAML) -> None:
+    """`prefect deploy --all`. Raises ProcessError with what it said."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    environment = {**stack.environment(), "FLYWHEEL_DEPLOYED_VERSION": version, "COLUMNS": "160"}
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=DEPLOY_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise ProcessError(f"deployments: 'prefect deploy' failed.\n{done.stdout}{done.stderr}")
+
+
+def use_server(stack: Stack) -> None:
+    """Lead this process to the stack's server; before Prefect is imported, which reads it then."""
+    os.environ.update(stack.environment())

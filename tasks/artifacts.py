@@ -1,0 +1,217 @@
+"""What a run leaves in the Prefect UI: tables, progress, figures, the verdict, and links to its pages.
+
+Artifacts are for eyes only: the truth lies in the manifests, the ledger and `reports/`. So nothing here fails a run.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import get_run_context
+from prefect.exceptions import MissingContextError
+
+from flywheel.paths import Paths
+from flywheel.records import (
+    DatasetVersion,
+    Evaluation,
+    GateVerdict,
+    Interval,
+    Release,
+    Severity,
+    Side,
+    TrainedModel,
+    ValidationResult,
+    Verdict,
+)
+from tasks.addresses import page_url
+
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+FIGURES = ("learning_curve", "confusion_matrix", "reliability", "mistakes")
+MARKS = {Verdict.PASS: "✅ pass", Verdict.FAIL: "❌ fail", Verdict.NOT_ENOUGH_EVIDENCE: "⚠️ not enough evidence"}
+MOST_CLASSES = 50  # of a table that a person reads; the report has all
+
+
+def never_fatal(show: Callable[P, None]) -> Callable[P, None]:
+    """Outside a run nothing is shown; an artifact that can't be made is a warning in the log."""
+
+    @wraps(show)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            get_run_context()
+            show(*args, **kwargs)
+        except MissingContextError:
+            log.debug("%s: no run to show it in", show.__name__)
+        except Exception as error:  # noqa: BLE001 - a picture that is missing is no reason to lose a training
+            log.warning("%s: the UI goes without it: %s", show.__name__, error)
+
+    return run
+
+
+@never_fatal
+def show_validation(result: ValidationResult, paths: Paths) -> None:
+    """One row an expectation, the failed ones first, with a link to the Data Docs."""
+    rows = [
+        {
+            "result": "✅"
+            if each.success
+            else ("❌ stops the run" if each.severity is Severity.CRITICAL else "⚠️ warning"),
+            "expected": each.description,
+            "found": each.observed,
+            "on": each.subject,
+            "expectation": each.expectation,
+        }
+        for each in sorted(result.results, key=lambda each: (each.success, each.severity is not Severity.CRITICAL))
+    ]
+    failed = sum(not each.success for each in result.results)
+    said = f"**{result.subject}**, suite `{result.suite}`: {len(rows)} expectations, {failed} failed. "
+    docs = f"Data Docs: {_link(result.docs, paths)}" if result.docs else ""
+    create_table_artifact(rows, key=f"validation-{result.suite}", description=said + docs)
+
+
+@never_fatal
+def show_dataset(dataset: DatasetVersion) -> None:
+    """How many images stand on each side."""
+    rows = [{"side": str(side), "images": dataset.counts.get(side, 0)} for side in Side]
+    rows += [{"side": "quarantined", "images": dataset.quarantined}, {"side": "left out", "images": dataset.left_out}]
+    said = f"**{dataset.id}** of {dataset.source}: {len(dataset.classes)} classes, packed at {dataset.size} pixels."
+    create_table_artifact(rows, key="dataset", description=said)
+
+
+class TrainingProgress:
+    """A progress bar in the UI, moved at every epoch: a step is too short for a request."""
+
+    def __init__(self, listen: Callable[[Mapping[str, Any]], None]) -> None:
+        self._listen = listen
+        self._artifact: UUID | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        self._listen(event)
+        if event.get("event") in {"epoch", "resumed", "done"}:
+            self._move(event)
+
+    @never_fatal
+    def _move(self, event: Mapping[str, Any]) -> None:
+        epoch, epochs = int(event.get("epoch") or 0), int(event.get("epochs") or 0)
+        percent = 100.0 if event["event"] == "done" else 100.0 * epoch / max(epochs, 1)
+        said = "Trained" if event["event"] == "done" else f"Epoch {epoch} of {epochs}"
+        for name, text in (("top1_validation", "validation top-1 {:.3f}"), ("images_per_second", "{:,.0f} images/s")):
+            if (value := event.get(name)) is not None:
+                said += ", " + text.format(value)
+        if self._artifact is None:
+            self._artifact = cast(UUID, create_progress_artifact(percent, key="training", description=said))
+        else:
+            update_progress_artifact(self._artifact, percent, description=said)
+
+
+@never_fatal
+def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
+    """Top-1 and every class's recall with their 95 % intervals."""
+    rows = [
+        _metric("top-1", evaluation.top1, evaluation.images),
+        {
+            "metric": "always the commonest class",
+            "value": f"{evaluation.majority_rate:.3f}",
+            "images": evaluation.images,
+        },
+        {"metric": "expected calibration error", "value": f"{evaluation.ece:.3f}", "images": evaluation.images},
+        {"metric": "negative log likelihood (nats)", "value": f"{evaluation.nll:.3f}", "images": evaluation.images},
+    ]
+    classes = sorted(evaluation.classes, key=lambda each: each.recall.value)
+    rows += [_metric(f"recall of {each.label}", each.recall, each.images) for each in classes[:MOST_CLASSES]]
+    said = (
+        f"**{evaluation.model_id}** ({model.architecture}, {model.parameters:,} parameters) on the {evaluation.role} "
+        f"side, {evaluation.evaluation_set_id}. Intervals are 95 %."
+    )
+    if len(classes) > MOST_CLASSES:
+        said += f" The worst {MOST_CLASSES} of {len(classes)} classes; the report has all."
+    create_table_artifact(rows, key="metrics", description=said)
+
+
+@never_fatal
+def show_gate(gate: GateVerdict, evaluation: Evaluation) -> None:
+    """The verdict, rule by rule."""
+    lines = [
+        f"# {MARKS[gate.verdict]}",
+        f"{_cell(gate.reason)}",
+        "",
+        f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, on {evaluation.images:,} "
+        f"images of `{gate.evaluation_set_id}`.",
+        "",
+        "| rule | verdict | measured | asked | reason |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
+    lines += [
+        f"| {_cell(rule.rule)} | {MARKS[rule.verdict]} | {_number(rule.value)} | {_number(rule.threshold)} "
+        f"| {_cell(rule.reason)} |"
+        for rule in gate.rules
+    ]
+    create_markdown_artifact("\n".join(lines), key="gate", description=f"{gate.verdict}: {gate.reason}")
+
+
+@never_fatal
+def show_report(report: Path, model: TrainedModel, bento_tag: str, gate: GateVerdict, paths: Paths) -> None:
+    """The figures, a link to the page, and the command that releases the model."""
+    from flywheel.report.page import data_uri
+
+    figures = [figure for name in FIGURES if (figure := paths.figures(model.id) / f"{name}.png").is_file()]
+    lines = [f"# {model.id}", f"Report: {_link(report, paths)}", ""]
+    for figure in figures:
+        title = figure.stem.replace("_", " ")
+        lines += [f"## {title}", f"![{title}]({data_uri(figure)})", ""]
+    create_markdown_artifact("\n".join(lines), key="figures", description=f"The figures of {model.id}")
+    if url := page_url(report, paths):
+        create_link_artifact(url, link_text="The report of this model", key="report", description=model.id)
+    else:
+        create_markdown_artifact(f"`{report}`", key="report", description="The report's file; 'make up' serves it.")
+    parameters = f'{{"gate_decision": "{gate.id}", "bento_tag": "{bento_tag}"}}'
+    command = f"prefect deployment run 'release-classifier/release' -p parameters='{parameters}' --watch"
+    create_markdown_artifact(f"```shell\n{command}\n```", key="release-command", description="Releases this model")
+
+
+@never_fatal
+def show_release(release: Release) -> None:
+    """Who is champion now, and why."""
+    rows = [
+        {"": "champion", "value": release.champion_id or "none"},
+        {"": "before", "value": release.previous_id or "none"},
+        {"": "Bento", "value": release.bento_tag},
+        {"": "decision", "value": release.decision_id},
+        {"": "reason", "value": release.reason},
+    ]
+    said = "Promoted" if release.promoted else "Not promoted"
+    create_table_artifact(rows, key="release", description=f"**{said}**: {release.reason}")
+
+
+def _metric(name: str, interval: Interval, images: int) -> dict[str, Any]:
+    return {
+        "metric": name,
+        "value": f"{interval.value:.3f}",
+        "low": f"{interval.low:.3f}",
+        "high": f"{interval.high:.3f}",
+        "images": images,
+    }
+
+
+def _link(page: Path, paths: Paths) -> str:
+    url = page_url(page, paths)
+    return f"[{page.name}]({url})" if url else f"`{page}`"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a markdown table: class names come from outside."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
