@@ -133,7 +133,10 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == INTERRUPTED:
-        _leave_at_once(status)
+    status = INTERRUPTED
+    try:
+        status = main()
+    finally:  # also where the interrupt came between the lines above
+        if was_interrupted():
+            _leave_at_once(status)
     sys.exit(status)
