@@ -7,7 +7,6 @@ Prefect starts an embedded one, once for the whole run.
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from tasks.interruption import listen, was_interrupted
 
 OURS = {"flywheel", "expectations", "tasks", "flows", "__main__"}
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-SECONDS_TO_END = 10.0  # for the servers of an interrupted run
+SECONDS_FOR_SERVERS = 5.0  # of an interrupted run, to end
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(explain(error), file=sys.stderr)  # noqa: T201
         return MISUSED
-    listen()
+    listen(lambda: _leave_at_once(_interrupted(console)))
     try:
         _run(parameters, given.until, console)
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the border where a run is reported as failed
@@ -102,7 +101,6 @@ def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, flo
 
 
 def _interrupted(console: Console) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end the servers of this run
     console.print("\nInterrupted. What was finished is kept, and the same command goes on from there.", style="yellow")
     return INTERRUPTED
 
@@ -126,7 +124,7 @@ def _leave_at_once(code: int) -> NoReturn:
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.terminate()
-    for child in psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]:
+    for child in psutil.wait_procs(children, timeout=SECONDS_FOR_SERVERS)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     os._exit(code)

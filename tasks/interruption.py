@@ -6,19 +6,30 @@ error. So the signal is also remembered, and every stage and every sign of progr
 
 import signal
 import threading
+from collections.abc import Callable
+
+SECONDS_TO_END = 12.0  # a training process and a served Bento are ended in less
 
 _asked = threading.Event()
 
 
-def listen() -> None:
-    """From now on SIGINT is remembered. Only a process that runs flows for a person at a terminal does this."""
+def listen(at_last: Callable[[], object]) -> None:
+    """From now on SIGINT is remembered. Only a process that runs flows for a person at a terminal does this.
+
+    `at_last` is called on a thread of its own when SECONDS_TO_END later the process is still there: a terminal's Ctrl-C
+    reaches Prefect's embedded server too, and Prefect then tries for minutes to tell it of the end.
+    """
     _asked.clear()
-    signal.signal(signal.SIGINT, _remember)
 
+    def remember(*_: object) -> None:
+        if not _asked.is_set():
+            _asked.set()
+            timer = threading.Timer(SECONDS_TO_END, at_last)
+            timer.daemon = True
+            timer.start()
+        raise KeyboardInterrupt
 
-def _remember(*_: object) -> None:
-    _asked.set()
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, remember)
 
 
 def was_interrupted() -> bool:
