@@ -12,7 +12,8 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum 
 # shell happens to export; the value reaches the program through the environment, so spaces and quotes are safe.
 # `exec`: a signal to make must reach the program, not end with the shell between them.
 PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LARGEST_LEAK_SHARE \
-	MODEL EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE WEIGHT_DECAY SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
+	MODEL PRETRAINED WEIGHTS STEM EPOCHS HEAD_EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE LAYER_DECAY WEIGHT_DECAY \
+	SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
 	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 

@@ -81,7 +81,7 @@ def _training_text(event: Mapping[str, Any]) -> str:
         return "waiting: another process trains this very model"
     if event.get("event") == "resumed":
         return f"resumed after epoch {event.get('epoch')} of {event.get('epochs')}"
-    parts = [f"epoch {event.get('epoch')} of {event.get('epochs')}"]
+    parts = [f"epoch {event.get('epoch')} of {event.get('epochs')}{', head only' if event.get('head_only') else ''}"]
     if (speed := event.get("images_per_second")) is not None:
         parts.append(f"{speed:,.0f} images/s")
     if (loss := event.get("loss")) is not None:

@@ -78,7 +78,7 @@ def load_model(folder: Path, device: str = "cpu") -> Classifier:
 
 def classifier_of(model: TrainedModel, weights: Path, device: str = "cpu") -> Classifier:
     """A model and the file of its weights, which nothing vouches for yet. Raises ModelError where they don't fit."""
-    network = create(model.architecture, len(model.classes), model.preprocessing.size)
+    network = create(model.architecture, len(model.classes), model.preprocessing.size, model.stem)
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:

@@ -29,8 +29,8 @@ from flywheel.model.folder import CHECKPOINTS, WEIGHTS, TrainingError
 from flywheel.model.inference import predict_logits
 from flywheel.model.losses import LossWatch
 from flywheel.model.run import OnEvent, Run, resume, start_run, state_of, write_history
-from flywheel.model.schedule import set_learning_rate
-from flywheel.records import Preprocessing
+from flywheel.model.schedule import phase_of, set_learning_rate
+from flywheel.records import InitialWeights, Preprocessing
 from flywheel.settings import Recipe
 
 SECONDS_BETWEEN_READS = 0.5  # of the loss: reading makes a GPU wait
@@ -60,6 +60,7 @@ def fit(
     on_event: OnEvent,
     *,
     preprocessing: Preprocessing,
+    initial: InitialWeights | None = None,
     on_checkpoint: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Train on rows of a packed uint8[N, S, S, 3]; leave `weights.safetensors` and `history.json` in `folder`.
@@ -71,11 +72,12 @@ def fit(
     """
     _check_sides(train_rows, classes, labels)
     prepare_torch(recipe.threads, device)
-    run = start_run(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder)
+    run = start_run(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder, initial)
     run.on_event, run.on_checkpoint = on_event, on_checkpoint
     run.validation = (images[validation_rows], np.asarray(labels[validation_rows], np.int64))
     resume(run)
     for epoch in range(len(run.epochs), recipe.epochs):
+        run.enter(phase_of(recipe, epoch))
         _train_epoch(run, epoch)
     return _finish(run)
 
@@ -100,14 +102,15 @@ def _check_sides(train_rows: NDArray[np.int64], classes: tuple[str, ...], labels
 
 def _train_epoch(run: Run, epoch: int) -> None:
     """All steps of one epoch, its validation, its checkpoint and its row of the history."""
-    run.network.train()
-    run.measured.train(run.averaged is None)
+    run.network.train(not run.phase.head_only)  # a frozen backbone's batch norms keep their statistics
+    run.measured.train(run.averaged is None and not run.phase.head_only)
     watch = LossWatch(run.recipe, run.classes)
     began = spoke = time.perf_counter()
     rate = 0.0
     for index, positions in enumerate(batches(run.images, run.recipe, epoch)):
         step = epoch * run.steps_an_epoch + index
-        rate = set_learning_rate(run.optimizer, run.recipe, step, run.steps)
+        done, ahead = step - run.phase.first * run.steps_an_epoch, run.phase.epochs * run.steps_an_epoch
+        rate = set_learning_rate(run.optimizer, run.recipe, done, ahead)
         watch.add(step + 1, _step(run, positions, epoch, index, step), rate)
         if (now := time.perf_counter()) - spoke >= SECONDS_BETWEEN_READS:
             speed = (index + 1) * run.images / run.steps_an_epoch / (now - began)
@@ -142,6 +145,7 @@ def _step_event(run: Run, epoch: int, step: int, loss: float, speed: float, rate
         "loss": loss,
         "images_per_second": speed,
         "learning_rate": rate,
+        "head_only": run.phase.head_only,
     }
 
 
