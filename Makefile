@@ -30,13 +30,13 @@ $(STAMP): requirements.txt pyproject.toml
 	@sh .ci/install "$(VENV)" "$(STAMP)"
 
 run: $(STAMP) ## the main job: data, training, evaluation, gate, Bento, release (SOURCE= SUBSET= MODEL= EPOCHS= ...)
-	@exec $(PYTHON) -m flows.run $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run $(call given,PRESET $(PARAMETERS))
 
 data: $(STAMP) ## fetch, index and validate the images, and make the dataset version (SOURCE= SUBSET= ...)
-	@exec $(PYTHON) -m flows.run --until data $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until data $(call given,PRESET $(PARAMETERS))
 
 train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE= MODEL= EPOCHS= ...)
-	@exec $(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until train $(call given,PRESET $(PARAMETERS))
 
 predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
 	@exec $(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
@@ -57,7 +57,7 @@ decisions: $(STAMP) ## the ledger's decisions, the newest first
 	@$(PYTHON) -m flywheel.commands decisions
 
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
-	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results)
+	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE)
 
 lock: ## make requirements.txt again from pyproject.toml
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \

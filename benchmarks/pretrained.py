@@ -32,9 +32,11 @@ SCRATCH_LEARNING_RATE = 0.002
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", required=True, help="a .safetensors file of the model's pretrained weights")
+    parser.add_argument(
+        "--weights", "--WEIGHTS", required=True, help="a .safetensors file of the model's pretrained weights"
+    )
     parser.add_argument("--model", default="tf_efficientnet_lite0")
-    parser.add_argument("--source", required=True, help="a folder of class folders, or cifar10")
+    parser.add_argument("--source", "--SOURCE", required=True, help="a folder of class folders, or cifar10")
     parser.add_argument("--subset", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)
