@@ -166,6 +166,8 @@ def _complete(
         "initial_weights": _initial(request),
         "code": model_code_version(),
         "dataset_counts": dict(request.dataset.counts),
+        "images": "streamed" if fitted.streamed else "resident",
+        "parts_of_a_batch": fitted.parts,  # 1, but where the device's memory ran out
     }
     write_manifest(request.folder, draft, list_files(request.folder, names), training)
     return draft
@@ -191,7 +193,7 @@ def _calibrated(classifier: "Classifier", arrays: "DatasetArrays") -> "Classifie
     from flywheel.model.calibration import fit_temperature
 
     rows = arrays.side(Side.REFERENCE)
-    temperature = fit_temperature(classifier.predict_packed(arrays.images[rows]).logits, arrays.labels[rows])
+    temperature = fit_temperature(classifier.predict_rows(arrays.images, rows).logits, arrays.labels[rows])
     return replace(classifier, model=replace(classifier.model, temperature=temperature))
 
 
@@ -199,7 +201,7 @@ def _keep_reference(folder: Path, classifier: "Classifier", arrays: "DatasetArra
     from flywheel.model.reference import Reference, fit_projection, write_reference
 
     rows = arrays.side(Side.REFERENCE)
-    outputs = classifier.predict_packed(arrays.images[rows])
+    outputs = classifier.predict_rows(arrays.images, rows)
     reference = Reference(
         logits=outputs.logits,
         embeddings=outputs.embeddings,

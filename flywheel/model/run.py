@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flywheel.model.architecture import Airbench, create, memory_format
-from flywheel.model.augmentation import ResidentImages, place_on_device, seed_of, steps_per_epoch
+from flywheel.model.augmentation import TrainingImages, seed_of, steps_per_epoch
 from flywheel.model.checkpoint import find_checkpoints, generator_states, load_checkpoint, restore_generators
 from flywheel.model.folder import CHECKPOINTS, HISTORY, TrainingError, recipe_content, write_atomically
 from flywheel.model.losses import Loss, create_loss
 from flywheel.model.preprocessing import normalise
 from flywheel.model.pretrained import create_from, head_names
 from flywheel.model.schedule import Phase, create_optimizer, phase_of
+from flywheel.model.streaming import StreamedImages, training_images
 from flywheel.records import InitialWeights, Preprocessing
 from flywheel.settings import Recipe
 
@@ -37,8 +38,8 @@ class Run:
     phase: Phase
     optimizer: torch.optim.Optimizer
     loss: Loss
-    data: ResidentImages
-    validation: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    data: TrainingImages
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]  # images and labels of all, its rows
     folder: Path
     on_event: OnEvent
     on_checkpoint: Callable[[str], None]
@@ -49,6 +50,10 @@ class Run:
     @property
     def images(self) -> int:
         return len(self.data.labels)
+
+    @property
+    def streamed(self) -> bool:
+        return isinstance(self.data, StreamedImages)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -73,7 +78,7 @@ class Run:
     @property
     def best_epoch(self) -> int:
         """The first of those with the highest validation top-1; the last one where there is no validation side."""
-        if not len(self.validation[1]):
+        if not len(self.validation[2]):
             return len(self.epochs)
         return 1 + max(range(len(self.epochs)), key=lambda i: (self.epochs[i]["top1_validation"], -i))
 
@@ -114,8 +119,8 @@ def start_run(
         phase=phase,
         optimizer=_optimizer(network, backbone, phase, recipe),
         loss=create_loss(recipe, len(classes)),
-        data=place_on_device(images, labels, rows, recipe, preprocessing, device, layout),
-        validation=(images[:0], labels[:0]),
+        data=training_images(images, labels, rows, recipe, preprocessing, device, layout),
+        validation=(images, labels, rows[:0]),
         folder=folder,
         on_event=lambda _: None,
         on_checkpoint=lambda _: None,
@@ -158,7 +163,7 @@ def resume(run: Run) -> None:
     found = find_checkpoints(run.folder / CHECKPOINTS)
     if not found:
         return
-    weights, state = load_checkpoint(found[-1], run.data.pixels.device)
+    weights, state = load_checkpoint(found[-1], run.data.labels.device)
     if state["recipe"] != recipe_content(run.recipe) or state["threads"] != torch.get_num_threads():
         raise TrainingError(
             str(found[-1].folder),
