@@ -60,7 +60,7 @@ def _out_of_reach(repository: str, name: str, problem: str) -> ModelError:
     from huggingface_hub import constants
 
     return ModelError(
-        f"pretrained weights {repository}/{name}: not in the local cache ({constants.HF_HUB_CACHE}, {USERS_CACHE}), and "
+        f"pretrained weights {repository}/{name}: in no local cache ({constants.HF_HUB_CACHE}, {USERS_CACHE}), and "
         f"{constants.ENDPOINT} gave none: {problem}. Name a file of your own with WEIGHTS=file.safetensors, or copy "
         "the cache's folder from a machine that has them."
     )

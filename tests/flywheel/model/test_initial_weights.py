@@ -125,7 +125,7 @@ def test_a_hub_that_refuses_is_an_error_at_once_that_says_what_to_do(empty_cache
         port = server.getsockname()[1]
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
     began = time.monotonic()
-    with pytest.raises(ModelError, match=r"test_resnet.*not in the local cache.*refused.*WEIGHTS=file\.safetensors"):
+    with pytest.raises(ModelError, match=r"test_resnet.*in no local cache.*refused.*WEIGHTS=file\.safetensors"):
         find_initial_weights(Recipe(model="test_resnet", pretrained=True))
     assert time.monotonic() - began < 5
 
