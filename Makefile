@@ -12,12 +12,13 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum 
 # shell happens to export; the value reaches the program through the environment, so spaces and quotes are safe.
 # `exec`: a signal to make must reach the program, not end with the shell between them.
 PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LARGEST_LEAK_SHARE \
-	MODEL EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE WEIGHT_DECAY SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
+	MODEL PRETRAINED WEIGHTS STEM EPOCHS HEAD_EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE LAYER_DECAY WEIGHT_DECAY \
+	SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
 	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV
+KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
@@ -36,13 +37,13 @@ $(STAMP): requirements.txt pyproject.toml
 	@sh .ci/install "$(VENV)" "$(STAMP)"
 
 run: $(STAMP) ## the main job: data, training, evaluation, gate, Bento, release (SOURCE= SUBSET= MODEL= EPOCHS= ...)
-	@exec $(PYTHON) -m flows.run $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run $(call given,PRESET $(PARAMETERS))
 
 data: $(STAMP) ## fetch, index and validate the images, and make the dataset version (SOURCE= SUBSET= ...)
-	@exec $(PYTHON) -m flows.run --until data $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until data $(call given,PRESET $(PARAMETERS))
 
 train: $(STAMP) ## all of `make run` but the release: the champion stays (SOURCE= MODEL= EPOCHS= ...)
-	@exec $(PYTHON) -m flows.run --until train $(call given,$(PARAMETERS))
+	@exec $(PYTHON) -m flows.run --until train $(call given,PRESET $(PARAMETERS))
 
 up: $(STAMP) ## start the Prefect server, a worker, all deployments and the reports on 127.0.0.1; says where
 	@exec $(PYTHON) -m deployments.up
@@ -72,7 +73,7 @@ decisions: $(STAMP) ## the ledger's decisions, the newest first
 	@$(PYTHON) -m flywheel.commands decisions
 
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
-	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results)
+	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE)
 
 lock: ## make requirements.txt again from pyproject.toml
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \

@@ -6,6 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from flywheel.presets import PRESETS
 from flywheel.settings import TrainingParameters
 
 
@@ -21,8 +22,20 @@ def options(model: type[BaseModel]) -> dict[str, tuple[str | None, FieldInfo]]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--preset`, and one option a parameter, which overrides the preset."""
+    parser.add_argument(
+        *("--preset", "--PRESET"),
+        choices=list(PRESETS),
+        default=next(iter(PRESETS)),
+        help="a named set of parameters that the other options override (default: %(default)s)",
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "presets:\n" + "\n".join(
+        f"  {preset.name}: {preset.command}\n    cost: {preset.cost}\n    expected: {preset.expected}"
+        for preset in PRESETS.values()
+    )
     for name, (_, field) in options(TrainingParameters).items():
-        default = "all" if field.default is None else field.default
+        default = "unset" if field.default in (None, "") else field.default
         choices = get_args(field.annotation)
         described = field.description or f"one of {', '.join(map(str, choices))}" if choices else field.description
         help_text = f"{described or ''} (default: {default})".strip().replace("%", "%%")
@@ -31,13 +44,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parameters_from(arguments: argparse.Namespace) -> TrainingParameters:
-    """The options that were given, over the defaults. Raises pydantic.ValidationError."""
+    """The options that were given, over the preset. Raises pydantic.ValidationError."""
     document: dict[str, Any] = {}
     for name, (section, _) in options(TrainingParameters).items():
         value = getattr(arguments, name)
         if value is not None:
             (document if section is None else document.setdefault(section, {}))[name] = value
-    return TrainingParameters.model_validate(document)
+    return PRESETS[arguments.preset].with_options(document)
 
 
 def explain(error: ValidationError) -> str:

@@ -90,7 +90,12 @@ def _training_text(event: Mapping[str, Any]) -> str:
         return "waiting: another process trains this very model"
     if event.get("event") == "resumed":
         return f"resumed after epoch {event.get('epoch')} of {event.get('epochs')}"
-    parts = [f"epoch {event.get('epoch')} of {event.get('epochs')}"]
+    if event.get("event") == "data":
+        where = "read from disk step by step" if event.get("streamed") else "resident in memory"
+        return f"{event.get('images', 0):,} training images, {where}"
+    if event.get("event") == "memory":
+        return f"the device's memory ran out: going on with {event.get('images_at_once')} images at a time"
+    parts = [f"epoch {event.get('epoch')} of {event.get('epochs')}{', head only' if event.get('head_only') else ''}"]
     if (speed := event.get("images_per_second")) is not None:
         parts.append(f"{speed:,.0f} images/s")
     if (loss := event.get("loss")) is not None:

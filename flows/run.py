@@ -89,9 +89,11 @@ def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, flo
     """Run the flows; returns what prints their summary."""
     from flows.release import release_classifier
     from flows.training import prepare_data, train_classifier
+    from flywheel.model.initial_weights import find_initial_weights, pack_for
 
     if until == "data":
-        data = prepare_data(parameters.data)
+        packing = pack_for(parameters.data, find_initial_weights(parameters.recipe))
+        data = prepare_data(packing)
         return lambda console, seconds: print_data(console, data, parameters, seconds)
     outcome = train_classifier(parameters)
     release = None

@@ -7,6 +7,7 @@ the champion, packaged as a Bento, served once to see that it answers as it was 
 
 from prefect import flow
 
+from flywheel.model.initial_weights import pack_for
 from flywheel.records import PreparedData, TrainingOutcome
 from flywheel.settings import DataParameters, TrainingParameters
 from tasks.reporting import stage_seconds
@@ -14,6 +15,7 @@ from tasks.retries import stop_after_crashes
 from tasks.stages import (
     champion_of,
     fetch,
+    find_weights,
     index_images,
     judge,
     make_dataset,
@@ -48,11 +50,13 @@ def prepare_data(parameters: DataParameters) -> PreparedData:
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
     """Train, judge and package a model; the champion stays who it is."""
     stop_after_crashes()
-    demand_model(parameters.recipe, parameters.data.size)
     with stage_seconds() as seconds:
-        data = prepare(parameters.data)
+        initial = find_weights(parameters.recipe) if parameters.recipe.begins_with_weights else None
+        packing = pack_for(parameters.data, initial)
+        demand_model(parameters.recipe, packing.packed_size, initial)
+        data = prepare(packing)
         champion = champion_of(data.dataset.task_id)
-        model = train_model(data.dataset, parameters.recipe, parameters.device)
+        model = train_model(data.dataset, parameters.recipe, parameters.device, initial)
         evaluation = measure(model, data.dataset)
         gate = judge(evaluation, champion, data.dataset, parameters.gate)
         bento = serve_once(package(model, evaluation, gate), model, data.dataset)

@@ -136,6 +136,16 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class InitialWeights:
+    """The file of weights that a training begins with."""
+
+    file: Path  # safetensors
+    sha256: str
+    origin: str  # in words: the file's name, or the hub's repository and revision
+    preprocessing: Preprocessing | None  # of the images that they were trained on; None where nothing says it
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A model folder; its manifest `model.json` is the truth about it."""
 
@@ -158,6 +168,8 @@ class TrainedModel:
     images_per_second: float
     temperature: float = 1.0  # logits are divided by it; fitted on the reference side
     wandb_run: str = ""  # the offline run's folder, to sync later
+    stem: str = "stock"  # "small": the first layers were changed for small images
+    initial_weights: str = ""  # where its first weights came from; empty: drawn by the seed
 
 
 @dataclass(frozen=True)

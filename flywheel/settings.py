@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flywheel.paths import Paths
 
+Filter = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
+DEFAULT_SIZE = 32
+DEFAULT_FILTER: Filter = "bicubic"
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -81,6 +84,11 @@ def _whole_set(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in {"", "all", "none"} else value
 
 
+def _unset(value: Any) -> Any:
+    """`SIZE=` on the command line leaves it to the weights."""
+    return None if isinstance(value, str) and value.strip().lower() in {"", "auto", "none"} else value
+
+
 class Recipe(BaseModel):
     """How a model is trained. All of it is part of the model's identity."""
 
@@ -91,10 +99,28 @@ class Recipe(BaseModel):
         description="Any timm model by name; `airbench_small` is flywheel's own.",
         min_length=1,
     )
+    pretrained: bool = Field(
+        default=False, description="Begin with timm's pretrained weights, from the hub or its local cache."
+    )
+    weights: str = Field(
+        default="", description="Begin with the weights of this .safetensors file; a head of other classes is replaced."
+    )
+    stem: Literal["stock", "small"] = Field(
+        default="stock", description="small: the first layers keep the resolution of images of 32 to 64 pixels."
+    )
     epochs: int = Field(default=5, ge=1, le=1000, description="Passes over the training side.")
+    head_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="The first of the epochs, in which only the head learns; as many as epochs is a linear probe.",
+    )
     batch_size: int = Field(default=64, ge=2, le=8192, description="Images a step.")
     optimizer: str = Field(default="muon", description="Any timm optimizer: muon, adamw, sgd, lamb …", min_length=1)
     learning_rate: float = Field(default=0.05, gt=0, le=10, description="The peak, after warm-up.")
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="Each layer's learning rate as a share of the next one's; 1 is off."
+    )
     weight_decay: float = Field(default=0.05, ge=0, le=1, description="How hard weights are pulled to zero.")
     schedule: Literal["triangle", "cosine", "constant"] = Field(
         default="triangle", description="How the learning rate falls."
@@ -113,6 +139,17 @@ class Recipe(BaseModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="CPU threads of the training process; the bits depend on it."
     )
+
+    @property
+    def begins_with_weights(self) -> bool:
+        return self.pretrained or bool(self.weights)
+
+    @field_validator("head_epochs")
+    @classmethod
+    def _within_the_epochs(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("epochs", value):
+            raise ValueError(f"at most {info.data['epochs']}, the number of epochs, expected")
+        return value
 
 
 class GatePolicy(BaseModel):
@@ -151,9 +188,14 @@ class DataParameters(BaseModel):
         description="Training images, class-balanced; empty or `all` for all of them.",
     )
     subset_seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Which images a subset takes.")
-    size: int = Field(default=32, ge=8, le=512, description="Pixels a side that images are packed at.")
-    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
-        default="bicubic", description="How they are resized."
+    size: Annotated[int | None, BeforeValidator(_unset)] = Field(
+        default=None,
+        ge=8,
+        le=1024,
+        description="Pixels a side that images are packed at; empty: 32, or what pretrained weights ask for.",
+    )
+    filter: Annotated[Filter | None, BeforeValidator(_unset)] = Field(
+        default=None, description="How they are resized; empty: bicubic, or what pretrained weights ask for."
     )
     largest_quarantine_share: float = Field(
         default=0.05,
@@ -167,6 +209,14 @@ class DataParameters(BaseModel):
         le=1,
         description="More of a side copied on another than this share stops the run.",
     )
+
+    @property
+    def packed_size(self) -> int:
+        return self.size or DEFAULT_SIZE
+
+    @property
+    def packed_filter(self) -> str:
+        return self.filter or DEFAULT_FILTER
 
 
 class TrainingParameters(BaseModel):

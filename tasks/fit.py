@@ -23,9 +23,10 @@ from flywheel.model.folder import (
     TrainingError,
     list_files,
     model_code_version,
+    recipe_content,
     write_manifest,
 )
-from flywheel.records import DatasetVersion, Side, TrainedModel, from_json
+from flywheel.records import DatasetVersion, InitialWeights, Side, TrainedModel, as_dict, from_json
 from flywheel.settings import Recipe, Settings, keep_tools_at_home
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class FitRequest:
     folder: Path  # the partial model folder
     home: Path
     track: bool  # whether W&B listens
+    initial: InitialWeights | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fit_request(request: FitRequest, on_event: Callable[[dict[str, Any]], None]) -> TrainedModel:
     """Train as asked and leave a whole model folder, not yet renamed."""
     keep_tools_at_home(Settings(home=request.home))
+    _check_initial(request)
     from tasks.tracking import Tracker
 
     with Tracker.start(request.model_id, request.recipe, request.dataset, request.home, request.track) as tracker:
@@ -85,7 +88,7 @@ def fit_request(request: FitRequest, on_event: Callable[[dict[str, Any]], None])
 
         arrays = open_arrays(request.dataset)
         rows = arrays.side(Side.TRAIN)
-        preprocessing = measure_preprocessing(arrays.images, rows, request.dataset.filter)
+        preprocessing = _preprocessing(request) or measure_preprocessing(arrays.images, rows, request.dataset.filter)
 
         def listen(event: dict[str, Any]) -> None:
             on_event(event)
@@ -102,8 +105,16 @@ def fit_request(request: FitRequest, on_event: Callable[[dict[str, Any]], None])
             request.folder,
             listen,
             preprocessing=preprocessing,
+            initial=request.initial,
         )
         return _complete(request, arrays, fitted, preprocessing, tracker)
+
+
+def _preprocessing(request: FitRequest) -> "Preprocessing | None":
+    """Of the initial weights, at the size and by the filter that the version was packed with; None: measure it."""
+    if request.initial is None or request.initial.preprocessing is None:
+        return None
+    return replace(request.initial.preprocessing, size=request.dataset.size, filter=request.dataset.filter)
 
 
 def end_with_stdin() -> None:
@@ -142,6 +153,8 @@ def _complete(
         train_seconds=fitted.train_seconds,
         images_per_second=fitted.images_per_second,
         wandb_run=tracker.folder(),
+        stem=request.recipe.stem,
+        initial_weights=request.initial.origin if request.initial else "",
     )
     classifier = _calibrated(classifier_of(draft, request.folder / WEIGHTS, request.device), arrays)
     draft = classifier.model
@@ -149,12 +162,30 @@ def _complete(
     rows = arrays.side(Side.VALIDATION)
     tracker.finish_with(draft, classifier, arrays.images[rows], arrays.labels[rows])
     training = {
-        "recipe": request.recipe.model_dump(mode="json"),
+        "recipe": recipe_content(request.recipe),
+        "initial_weights": _initial(request),
         "code": model_code_version(),
         "dataset_counts": dict(request.dataset.counts),
+        "images": "streamed" if fitted.streamed else "resident",
+        "parts_of_a_batch": fitted.parts,  # 1, but where the device's memory ran out
     }
     write_manifest(request.folder, draft, list_files(request.folder, names), training)
     return draft
+
+
+def _check_initial(request: FitRequest) -> None:
+    """Raises ModelError where the file is another one than the model's identity says."""
+    if request.initial is None:
+        return
+    file = request.initial.file
+    found = digest_of_file(file) if file.is_file() else "no file"
+    if found != request.initial.sha256:
+        raise ModelError(f"{file}: SHA-256 {request.initial.sha256[:12]}… expected, {found[:12]} found. Run again.")
+
+
+def _initial(request: FitRequest) -> dict[str, Any] | None:
+    """Without the path, which is this machine's own."""
+    return None if request.initial is None else as_dict(replace(request.initial, file=Path(request.initial.file.name)))
 
 
 def _calibrated(classifier: "Classifier", arrays: "DatasetArrays") -> "Classifier":
@@ -162,7 +193,7 @@ def _calibrated(classifier: "Classifier", arrays: "DatasetArrays") -> "Classifie
     from flywheel.model.calibration import fit_temperature
 
     rows = arrays.side(Side.REFERENCE)
-    temperature = fit_temperature(classifier.predict_packed(arrays.images[rows]).logits, arrays.labels[rows])
+    temperature = fit_temperature(classifier.predict_rows(arrays.images, rows).logits, arrays.labels[rows])
     return replace(classifier, model=replace(classifier.model, temperature=temperature))
 
 
@@ -170,7 +201,7 @@ def _keep_reference(folder: Path, classifier: "Classifier", arrays: "DatasetArra
     from flywheel.model.reference import Reference, fit_projection, write_reference
 
     rows = arrays.side(Side.REFERENCE)
-    outputs = classifier.predict_packed(arrays.images[rows])
+    outputs = classifier.predict_rows(arrays.images, rows)
     reference = Reference(
         logits=outputs.logits,
         embeddings=outputs.embeddings,

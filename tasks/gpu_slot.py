@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from flywheel.model.folder import ModelError, model_id, read_model
 from flywheel.paths import Paths
-from flywheel.records import DatasetVersion
+from flywheel.records import DatasetVersion, InitialWeights
 from flywheel.settings import Recipe
 
 LIMIT = "gpu"
@@ -41,9 +41,12 @@ def make_limit() -> None:
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=SLOTS))
 
 
-def is_trained(dataset: DatasetVersion, recipe: Recipe, device: str, paths: Paths) -> bool:
+def is_trained(
+    dataset: DatasetVersion, recipe: Recipe, device: str, paths: Paths, initial: InitialWeights | None = None
+) -> bool:
     """Whether there is nothing left to fit, so that nobody waits for a GPU that isn't needed."""
     try:
-        return bool(read_model(paths.model(model_id(dataset, recipe, device))))
+        name = model_id(dataset, recipe, device, initial.sha256 if initial else "")
+        return bool(read_model(paths.model(name)))
     except ModelError:
         return False

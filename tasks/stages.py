@@ -14,11 +14,13 @@ from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
 from flywheel.ledger import Champion, open_ledger
+from flywheel.model.initial_weights import find_initial_weights
 from flywheel.records import (
     DatasetVersion,
     Evaluation,
     GateVerdict,
     ImageIndex,
+    InitialWeights,
     PackagedBento,
     PreparedData,
     Release,
@@ -106,12 +108,21 @@ def champion_of(task_id: str) -> Champion | None:
     return open_ledger(Settings()).champion(task_id)
 
 
+@stage("find weights", "find the first weights of {recipe.model}")
+def find_weights(recipe: Recipe) -> InitialWeights | None:
+    """The file that training begins with, from a path, the hub's local cache or the hub."""
+    return find_initial_weights(recipe)
+
+
 @stage("train", "train {recipe.model} on {dataset.id}")
-def train_model(dataset: DatasetVersion, recipe: Recipe, device: str) -> TrainedModel:
+def train_model(
+    dataset: DatasetVersion, recipe: Recipe, device: str, initial: InitialWeights | None = None
+) -> TrainedModel:
     """The model of this dataset and recipe, trained in a process of its own unless it is there already."""
     paths, chosen = Settings().paths, choose_device(device)
-    with nullcontext() if is_trained(dataset, recipe, chosen, paths) else gpu_slot(chosen):
-        return train(dataset, recipe, chosen, paths, TrainingProgress(reporter().training))
+    listen = TrainingProgress(reporter().training)
+    with nullcontext() if is_trained(dataset, recipe, chosen, paths, initial) else gpu_slot(chosen):
+        return train(dataset, recipe, chosen, paths, listen, initial=initial)
 
 
 @stage("evaluate", "evaluate {model.id}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.model.folder import HISTORY, WEIGHTS
+from flywheel.model.folder import HISTORY, WEIGHTS, recipe_content
 from flywheel.records import DatasetVersion, TrainedModel
 from flywheel.settings import Recipe
 
@@ -53,7 +53,7 @@ class Tracker:
         if not track or os.environ.get("WANDB_MODE", "").lower() == "disabled":
             return cls(None)
         tracker = cls(queue.Queue())
-        config = {**recipe.model_dump(mode="json"), "dataset": dataset.id, "classes": len(dataset.classes)}
+        config = {**recipe_content(recipe), "dataset": dataset.id, "classes": len(dataset.classes)}
         tracker._thread = threading.Thread(
             target=tracker._work, args=(model_id, config, home), daemon=True, name=THREAD
         )

@@ -18,8 +18,9 @@ from flywheel.model.folder import (
     verify,
     write_atomically,
 )
+from flywheel.model.initial_weights import find_initial_weights
 from flywheel.paths import Paths
-from flywheel.records import DatasetVersion, TrainedModel, to_json
+from flywheel.records import DatasetVersion, InitialWeights, TrainedModel, to_json
 from flywheel.settings import Recipe
 from tasks.fit import FitRequest
 from tasks.fit_process import only_one, run_fit
@@ -38,15 +39,18 @@ def train(
     paths: Paths,
     on_event: OnEvent,
     *,
+    initial: InitialWeights | None = None,
     track: bool = True,
 ) -> TrainedModel:
-    """The model of a version and a recipe; `device` is auto, cpu, cuda or mps.
+    """The model of a version and a recipe; `device` is auto, cpu, cuda or mps, `initial` the weights to begin with,
+    which are looked up here where the recipe asks for some and none are given.
 
     A killed run goes on at its last checkpoint. `on_event` hears the training's steps and epochs, "waiting" where
     another process trains the same model, and "done". Raises TrainingError with a reason and what to try.
     """
     chosen = choose_device(device)
-    name = model_id(version, recipe, chosen)
+    initial = initial or find_initial_weights(recipe)
+    name = model_id(version, recipe, chosen, initial.sha256 if initial else "")
     folder = paths.model(name)
     if (model := _finished(folder)) is not None:
         return model
@@ -56,7 +60,9 @@ def train(
             return model
         partly = partial_folder(folder)
         if not _is_whole(partly):
-            request = _write_request(partly, name, version, recipe, chosen, paths, track)
+            request = _write_request(
+                partly, FitRequest(name, version, recipe, chosen, partly, paths.home, track, initial)
+            )
             run_fit(request, recipe.threads, name, descriptor, on_event)
         model = publish(partly, folder)
         lock.unlink(missing_ok=True)
@@ -67,16 +73,22 @@ def train(
     return model
 
 
-def demand_model(recipe: Recipe, size: int) -> None:
-    """Raise ModelError for a network that can't be built, before the data is touched. The default one is known."""
-    if recipe.model == Recipe().model:
-        return
-    import torch
+def demand_model(recipe: Recipe, size: int, initial: InitialWeights | None = None) -> None:
+    """Raise ModelError for a network that can't be built or whose weights don't fit, before the data is touched.
 
-    from flywheel.model.architecture import create
+    The default one is known.
+    """
+    if initial is not None:
+        from flywheel.model.pretrained import create_from
 
-    with torch.device("meta"):  # shapes only
-        create(recipe.model, 2, size)
+        create_from(initial, recipe.model, 2, size, recipe.stem)
+    elif recipe.model != Recipe().model:
+        import torch
+
+        from flywheel.model.architecture import create
+
+        with torch.device("meta"):  # shapes only
+            create(recipe.model, 2, size, recipe.stem)
 
 
 def choose_device(asked: str) -> str:
@@ -112,10 +124,7 @@ def _is_whole(partly: Path) -> bool:
     return True
 
 
-def _write_request(
-    partly: Path, name: str, version: DatasetVersion, recipe: Recipe, device: str, paths: Paths, track: bool
-) -> Path:
+def _write_request(partly: Path, request: FitRequest) -> Path:
     partly.mkdir(parents=True, exist_ok=True)
-    request = FitRequest(name, version, recipe, device, partly, paths.home, track)
     write_atomically(partly / REQUEST, to_json(request) + "\n")
     return partly / REQUEST

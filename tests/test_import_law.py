@@ -27,6 +27,7 @@ CORE = {
     "report": BOTTOM | {"data", "model", "evaluation", "figures"},
     "ledger": BOTTOM,
     "commands": BOTTOM | {"ledger"},
+    "presets": BOTTOM,
     "monitoring": BOTTOM | {"data", "model", "evaluation"},
 }
 SHELL_ONLY = {"prefect", "wandb", "bentoml", "great_expectations", "fastapi", "starlette"}

@@ -225,14 +225,16 @@ def evaluation_set_id(ids: Collection[str], labels: Collection[str], classes: Co
 def _identity(kept: pd.DataFrame, classes: tuple[str, ...], parameters: DataParameters) -> str:
     rows = zip(kept["image_id"], kept["label"], kept["side"].map(str), strict=True)
     return name_of(
-        "ds", [digest_of_lines(map(canonical_json, sorted(rows))), classes, parameters.size, parameters.filter]
+        "ds",
+        [digest_of_lines(map(canonical_json, sorted(rows))), classes, parameters.packed_size, parameters.packed_filter],
     )
 
 
 def _shortcut(index: ImageIndex, quarantined: Collection[int], parameters: DataParameters) -> Path:
     """A note beside the index, which version the same input gave by the same code: saves looking for duplicates."""
     code = code_version(Path(__file__).parent.parent, ["data"])
-    chosen = parameters.model_dump(include={"subset", "subset_seed", "size", "filter"})
+    chosen = parameters.model_dump(include={"subset", "subset_seed"})
+    chosen |= {"size": parameters.packed_size, "filter": parameters.packed_filter}
     return index.path.with_name(f"version-{digest([code, index.id, sorted(quarantined), chosen])[:NAME_DIGITS]}.json")
 
 
@@ -251,12 +253,12 @@ def _is_finished(folder: Path, paths: Paths) -> bool:
 def _pack(
     kept: pd.DataFrame, index: ImageIndex, parameters: DataParameters, paths: Paths, folder: Path, progress: Progress
 ) -> None:
-    size = parameters.size
+    size = parameters.packed_size
     packed = open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(len(kept), size, size, 3))
     with adding(paths) as originals:
         for row, (path, known_id) in enumerate(zip(kept["path"], kept["image_id"], strict=True)):
             data, image = _read_again(index.source.folder / path, known_id)
-            packed[row] = resize(image, size, parameters.filter)
+            packed[row] = resize(image, size, parameters.packed_filter)
             originals.add(known_id, data)
             if (row + 1) % PROGRESS_IMAGES == 0 or row + 1 == len(kept):
                 progress("pack images", row + 1, len(kept))
@@ -304,8 +306,8 @@ def _write_manifest(
         "index_id": index.id,
         "classes": list(classes),
         "counts": {str(side): int(counts.get(str(side), 0)) for side in Side},
-        "size": parameters.size,
-        "filter": parameters.filter,
+        "size": parameters.packed_size,
+        "filter": parameters.packed_filter,
         "evaluation_set_id": evaluation_set_id(frozen["image_id"], frozen["label"], classes, FROZEN_ROLE),
         "task_id": task_id(classes),
         "quarantined": quarantined,

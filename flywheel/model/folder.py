@@ -46,16 +46,21 @@ class TrainingError(RuntimeError):
 def model_id(version: DatasetVersion, recipe: Recipe, device_kind: str, initial_weights: str = "") -> str:
     """`model-…`: the hash of all that decides the weights. Seed and thread count are in the recipe.
 
-    `device_kind` is cpu, cuda or mps; `initial_weights` a model id or file hash, empty for weights drawn by the seed.
+    `device_kind` is cpu, cuda or mps; `initial_weights` the hash of their file, empty for weights drawn by the seed.
     """
     content = {
         "dataset": version.id,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe_content(recipe),
         "initial_weights": initial_weights,
         "device": device_kind,
         "code": model_code_version(),
     }
     return name_of("model", content)
+
+
+def recipe_content(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the place of its initial weights: their hash decides, wherever the file lies."""
+    return recipe.model_dump(mode="json", exclude={"pretrained", "weights"})
 
 
 @cache

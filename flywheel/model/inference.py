@@ -54,6 +54,12 @@ class Classifier:
         logits, embeddings = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
         return Outputs(logits, embeddings)
 
+    def predict_rows(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Outputs:
+        """Some rows of a memory map uint8[N, S, S, 3], of which a batch at a time is in memory."""
+        starts = range(0, max(len(rows), 1), BATCH_SIZE)
+        parts = [self.predict_packed(images[rows[start : start + BATCH_SIZE]]) for start in starts]
+        return Outputs(np.concatenate([p.logits for p in parts]), np.concatenate([p.embeddings for p in parts]))
+
     def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         network, device = self.network, next(self.network.parameters()).device
         pixels = normalise(_as_tensor(images).to(device), self.model.preprocessing, self.layout)
@@ -78,7 +84,7 @@ def load_model(folder: Path, device: str = "cpu") -> Classifier:
 
 def classifier_of(model: TrainedModel, weights: Path, device: str = "cpu") -> Classifier:
     """A model and the file of its weights, which nothing vouches for yet. Raises ModelError where they don't fit."""
-    network = create(model.architecture, len(model.classes), model.preprocessing.size)
+    network = create(model.architecture, len(model.classes), model.preprocessing.size, model.stem)
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:

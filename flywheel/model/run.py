@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flywheel.model.architecture import Airbench, create, memory_format
-from flywheel.model.augmentation import ResidentImages, place_on_device, seed_of, steps_per_epoch
+from flywheel.model.augmentation import TrainingImages, seed_of, steps_per_epoch
 from flywheel.model.checkpoint import find_checkpoints, generator_states, load_checkpoint, restore_generators
-from flywheel.model.folder import CHECKPOINTS, HISTORY, TrainingError, write_atomically
+from flywheel.model.folder import CHECKPOINTS, HISTORY, TrainingError, recipe_content, write_atomically
 from flywheel.model.losses import Loss, create_loss
 from flywheel.model.preprocessing import normalise
-from flywheel.model.schedule import create_optimizer
-from flywheel.records import Preprocessing
+from flywheel.model.pretrained import create_from, head_names
+from flywheel.model.schedule import Phase, create_optimizer, phase_of
+from flywheel.model.streaming import StreamedImages, training_images
+from flywheel.records import InitialWeights, Preprocessing
 from flywheel.settings import Recipe
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -32,19 +34,26 @@ class Run:
     recipe: Recipe
     network: nn.Module
     averaged: Any  # timm's ModelEmaV3, or None
+    backbone: tuple[nn.Parameter, ...]  # all that learns but the head
+    phase: Phase
     optimizer: torch.optim.Optimizer
     loss: Loss
-    data: ResidentImages
-    validation: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    data: TrainingImages
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]  # images and labels of all, its rows
     folder: Path
     on_event: OnEvent
     on_checkpoint: Callable[[str], None]
     classes: int
     epochs: list[dict[str, Any]] = field(default_factory=list)  # the history, a row an epoch
+    parts: int = 1  # that a batch is split into, its gradients summed: more where the device's memory ran out
 
     @property
     def images(self) -> int:
         return len(self.data.labels)
+
+    @property
+    def streamed(self) -> bool:
+        return isinstance(self.data, StreamedImages)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -53,6 +62,12 @@ class Run:
     @property
     def steps(self) -> int:
         return self.recipe.epochs * self.steps_an_epoch
+
+    def enter(self, phase: Phase) -> None:
+        """Freeze or free the backbone, and begin with an optimizer that has seen nothing; no-op within a phase."""
+        if phase != self.phase:
+            self.phase = phase
+            self.optimizer = _optimizer(self.network, self.backbone, phase, self.recipe)
 
     @property
     def measured(self) -> nn.Module:
@@ -63,7 +78,7 @@ class Run:
     @property
     def best_epoch(self) -> int:
         """The first of those with the highest validation top-1; the last one where there is no validation side."""
-        if not len(self.validation[1]):
+        if not len(self.validation[2]):
             return len(self.epochs)
         return 1 + max(range(len(self.epochs)), key=lambda i: (self.epochs[i]["top1_validation"], -i))
 
@@ -77,28 +92,48 @@ def start_run(
     device: torch.device,
     preprocessing: Preprocessing,
     folder: Path,
+    initial: InitialWeights | None = None,
 ) -> Run:
-    """The run before its first step: weights drawn by the seed, the stem fitted on some of the training images."""
+    """The run before its first step.
+
+    Weights are drawn by the seed, with a stem that is fitted on some of the training images, or come from a file.
+    """
     torch.manual_seed(seed_of(recipe.seed, "weights"))
-    network = create(recipe.model, len(classes), preprocessing.size)
-    if isinstance(network, Airbench):
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), STEM_IMAGES)).astype(np.int64)]
-        network.fit_stem(normalise(torch.from_numpy(images[some]), preprocessing))
+    if initial is not None:
+        network = create_from(initial, recipe.model, len(classes), preprocessing.size, recipe.stem)
+    else:
+        network = create(recipe.model, len(classes), preprocessing.size, recipe.stem)
+        if isinstance(network, Airbench):
+            some = rows[np.linspace(0, len(rows) - 1, min(len(rows), STEM_IMAGES)).astype(np.int64)]
+            network.fit_stem(normalise(torch.from_numpy(images[some]), preprocessing))
     layout = memory_format(network)
     network = network.to(device=device).to(memory_format=layout)
+    head = head_names(network)
+    backbone = tuple(p for name, p in network.named_parameters() if p.requires_grad and name not in head)
+    phase = phase_of(recipe, 0)
     return Run(
         recipe=recipe,
         network=network,
         averaged=_averaged(network, recipe),
-        optimizer=create_optimizer(network, recipe),
+        backbone=backbone,
+        phase=phase,
+        optimizer=_optimizer(network, backbone, phase, recipe),
         loss=create_loss(recipe, len(classes)),
-        data=place_on_device(images, labels, rows, recipe, preprocessing, device, layout),
-        validation=(images[:0], labels[:0]),
+        data=training_images(images, labels, rows, recipe, preprocessing, device, layout),
+        validation=(images, labels, rows[:0]),
         folder=folder,
         on_event=lambda _: None,
         on_checkpoint=lambda _: None,
         classes=len(classes),
     )
+
+
+def _optimizer(
+    network: nn.Module, backbone: tuple[nn.Parameter, ...], phase: Phase, recipe: Recipe
+) -> torch.optim.Optimizer:
+    for parameter in backbone:
+        parameter.requires_grad_(not phase.head_only)
+    return create_optimizer(network, recipe)
 
 
 def _averaged(network: nn.Module, recipe: Recipe) -> Any:
@@ -117,7 +152,8 @@ def state_of(run: Run, step: int) -> dict[str, Any]:
         "optimizer": run.optimizer.state_dict(),
         "generators": generator_states(),
         "threads": torch.get_num_threads(),
-        "recipe": run.recipe.model_dump(mode="json"),
+        "recipe": recipe_content(run.recipe),
+        "parts": run.parts,
         "epochs": run.epochs,
     }
 
@@ -127,8 +163,8 @@ def resume(run: Run) -> None:
     found = find_checkpoints(run.folder / CHECKPOINTS)
     if not found:
         return
-    weights, state = load_checkpoint(found[-1], run.data.pixels.device)
-    if state["recipe"] != run.recipe.model_dump(mode="json") or state["threads"] != torch.get_num_threads():
+    weights, state = load_checkpoint(found[-1], run.data.labels.device)
+    if state["recipe"] != recipe_content(run.recipe) or state["threads"] != torch.get_num_threads():
         raise TrainingError(
             str(found[-1].folder),
             "a checkpoint of this recipe and thread count expected, another's found.",
@@ -137,9 +173,10 @@ def resume(run: Run) -> None:
     run.measured.load_state_dict(weights)
     if run.averaged is not None:
         run.network.load_state_dict(state["network"])
+    run.enter(phase_of(run.recipe, len(state["epochs"]) - 1))  # the phase that the checkpoint was written in
     run.optimizer.load_state_dict(state["optimizer"])
     restore_generators(state["generators"])
-    run.epochs = state["epochs"]
+    run.epochs, run.parts = state["epochs"], state["parts"]
     last = {name: value for name, value in run.epochs[-1].items() if name != "curve"}
     run.on_event({**last, "event": "resumed"})
 

@@ -1,6 +1,7 @@
 """The optimizer and its learning rate as a plain function of the step: nothing to save, nothing to get out of step."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -9,6 +10,22 @@ from flywheel.model.folder import ModelError
 from flywheel.settings import Recipe
 
 FINAL_SHARE = 1e-3  # of the peak: the last step still learns a little
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Neighbouring epochs with an optimizer and a schedule of their own."""
+
+    first: int  # epoch; 0 is the first
+    epochs: int
+    head_only: bool  # the backbone is frozen, its batch norms' statistics too
+
+
+def phase_of(recipe: Recipe, epoch: int) -> Phase:
+    """The phase of an epoch: the head alone first, where the recipe asks for it, then everything."""
+    if epoch < recipe.head_epochs:
+        return Phase(0, recipe.head_epochs, True)
+    return Phase(recipe.head_epochs, recipe.epochs - recipe.head_epochs, False)
 
 
 def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
@@ -27,7 +44,10 @@ def learning_rate_share(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def create_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm's optimizer of that name over the parameters that learn. Raises ModelError for a name it doesn't know."""
+    """timm's optimizer of that name over the parameters that learn. Raises ModelError for a name it doesn't know.
+
+    With `layer_decay` the rate falls from each layer to the one below it (Clark et al. 2020, ELECTRA).
+    """
     from timm.optim import create_optimizer_v2, list_optimizers
 
     if recipe.optimizer not in list_optimizers():
@@ -36,7 +56,11 @@ def create_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimize
             "Choose another, as OPTIMIZER=adamw."
         )
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        network, recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        network,
+        recipe.optimizer,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
     )
     return optimizer
 

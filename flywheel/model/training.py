@@ -4,6 +4,7 @@ The loop is plain: batches come augmented from the device, and the loss is read 
 a GPU never waits for Python. What an epoch leaves is a checkpoint and a row of `history.json`.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flywheel.model.architecture import parameter_count
-from flywheel.model.augmentation import batches, seed_of
+from flywheel.model.augmentation import PaddedBatch, batches, seed_of
 from flywheel.model.checkpoint import (
     Checkpoint,
     find_checkpoints,
@@ -26,13 +27,16 @@ from flywheel.model.checkpoint import (
     save_weights,
 )
 from flywheel.model.folder import CHECKPOINTS, WEIGHTS, TrainingError
-from flywheel.model.inference import predict_logits
+from flywheel.model.inference import BATCH_SIZE, predict_logits
 from flywheel.model.losses import LossWatch
 from flywheel.model.run import OnEvent, Run, resume, start_run, state_of, write_history
-from flywheel.model.schedule import set_learning_rate
-from flywheel.records import Preprocessing
+from flywheel.model.schedule import phase_of, set_learning_rate
+from flywheel.records import InitialWeights, Preprocessing
 from flywheel.settings import Recipe
 
+logger = logging.getLogger(__name__)
+
+SMALLEST_PART = 2  # images: batch norm has no variance of one
 SECONDS_BETWEEN_READS = 0.5  # of the loss: reading makes a GPU wait
 POINTS_PER_EPOCH = 20  # of the loss, in the history
 
@@ -46,6 +50,8 @@ class Fitted:
     parameters: int
     train_seconds: float
     images_per_second: float
+    parts: int  # that a batch was split into, in the end: more than 1 where the device's memory ran out
+    streamed: bool  # whether the images were read from disk a step at a time
 
 
 def fit(
@@ -60,6 +66,7 @@ def fit(
     on_event: OnEvent,
     *,
     preprocessing: Preprocessing,
+    initial: InitialWeights | None = None,
     on_checkpoint: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Train on rows of a packed uint8[N, S, S, 3]; leave `weights.safetensors` and `history.json` in `folder`.
@@ -71,11 +78,13 @@ def fit(
     """
     _check_sides(train_rows, classes, labels)
     prepare_torch(recipe.threads, device)
-    run = start_run(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder)
+    run = start_run(images, labels, train_rows, classes, recipe, torch.device(device), preprocessing, folder, initial)
     run.on_event, run.on_checkpoint = on_event, on_checkpoint
-    run.validation = (images[validation_rows], np.asarray(labels[validation_rows], np.int64))
+    run.validation = (images, labels, validation_rows)
     resume(run)
+    on_event({"event": "data", "images": run.images, "streamed": run.streamed})
     for epoch in range(len(run.epochs), recipe.epochs):
+        run.enter(phase_of(recipe, epoch))
         _train_epoch(run, epoch)
     return _finish(run)
 
@@ -100,15 +109,17 @@ def _check_sides(train_rows: NDArray[np.int64], classes: tuple[str, ...], labels
 
 def _train_epoch(run: Run, epoch: int) -> None:
     """All steps of one epoch, its validation, its checkpoint and its row of the history."""
-    run.network.train()
-    run.measured.train(run.averaged is None)
+    run.network.train(not run.phase.head_only)  # a frozen backbone's batch norms keep their statistics
+    run.measured.train(run.averaged is None and not run.phase.head_only)
     watch = LossWatch(run.recipe, run.classes)
     began = spoke = time.perf_counter()
     rate = 0.0
-    for index, positions in enumerate(batches(run.images, run.recipe, epoch)):
+    steps = run.data.padded(batches(run.images, run.recipe, epoch))
+    for index, batch in enumerate(steps):
         step = epoch * run.steps_an_epoch + index
-        rate = set_learning_rate(run.optimizer, run.recipe, step, run.steps)
-        watch.add(step + 1, _step(run, positions, epoch, index, step), rate)
+        done, ahead = step - run.phase.first * run.steps_an_epoch, run.phase.epochs * run.steps_an_epoch
+        rate = set_learning_rate(run.optimizer, run.recipe, done, ahead)
+        watch.add(step + 1, _step(run, batch, epoch, index, step), rate)
         if (now := time.perf_counter()) - spoke >= SECONDS_BETWEEN_READS:
             speed = (index + 1) * run.images / run.steps_an_epoch / (now - began)
             run.on_event(_step_event(run, epoch, step + 1, watch.read(), speed, rate))
@@ -118,18 +129,61 @@ def _train_epoch(run: Run, epoch: int) -> None:
     _close_epoch(run, epoch, watch, rate, seconds)
 
 
-def _step(run: Run, positions: Tensor, epoch: int, index: int, step: int) -> Tensor:
-    """One update; returns the loss, unread. Dropout and its like draw from a generator seeded for this very step."""
-    torch.manual_seed(seed_of(run.recipe.seed, "step", epoch, index))
-    images, labels = run.data.batch(positions, run.recipe, epoch, index)
-    with torch.autocast("cuda", torch.bfloat16, enabled=images.device.type == "cuda"):
-        loss = run.loss(run.network, images, labels, seed_of(run.recipe.seed, "mix", epoch, index))
-    loss.backward()  # type: ignore[no-untyped-call]
+def _step(run: Run, batch: PaddedBatch, epoch: int, index: int, step: int) -> Tensor:
+    """One update; returns the loss, unread. Where the device's memory runs out, it is done in more parts."""
+    while (loss := _try_gradients(run, batch, epoch, index)) is None:
+        run.optimizer.zero_grad(set_to_none=True)
+        _split_further(run, len(batch.positions))
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     if run.averaged is not None:
         run.averaged.update(run.network, step + 1)
-    return loss.detach()
+    return loss
+
+
+def _try_gradients(run: Run, batch: PaddedBatch, epoch: int, index: int) -> Tensor | None:
+    """The loss, its gradients left in the network; None where the device's memory ran out."""
+    try:
+        return accumulate(run, batch, epoch, index)
+    except torch.OutOfMemoryError as error:
+        logger.warning("the device's memory ran out: %s", str(error).partition("\n")[0])
+        return None  # only now does the failed attempt let go of its tensors
+
+
+def accumulate(run: Run, batch: PaddedBatch, epoch: int, index: int) -> Tensor:
+    """Sum the gradients of `run.parts` parts of a batch, each weighted by its share; returns the batch's mean loss.
+
+    The sum is the whole batch's gradient but for batch norm and mixup, which see the images of a part only. Dropout and
+    its like draw from a generator seeded for this very step.
+    """
+    torch.manual_seed(seed_of(run.recipe.seed, "step", epoch, index))
+    images, labels = run.data.augmented(batch, run.recipe, epoch, index)
+    parts = max(1, min(run.parts, len(labels) // SMALLEST_PART))
+    total = torch.zeros((), device=labels.device)
+    pieces = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    for place, (some, marks) in enumerate(pieces):
+        with torch.autocast("cuda", torch.bfloat16, enabled=images.device.type == "cuda"):
+            loss = run.loss(run.network, some, marks, seed_of(run.recipe.seed, "mix", epoch, index) + place)
+        share = len(marks) / len(labels)
+        (loss * share).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach() * share
+    return total
+
+
+def _split_further(run: Run, images: int) -> None:
+    """Twice as many parts, for the rest of the run. Raises TrainingError where a part would be too small to learn."""
+    if images // (2 * run.parts) < SMALLEST_PART:
+        raise TrainingError(
+            run.recipe.model,
+            f"the device's memory ran out with {-(-images // run.parts)} images at a time.",
+            "Try a smaller model, a smaller SIZE, or DEVICE=cpu.",
+        )
+    run.parts *= 2
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    at_once = -(-images // run.parts)
+    logger.warning("going on with %d images at a time, gradients of %d parts summed", at_once, run.parts)
+    run.on_event({"event": "memory", "parts": run.parts, "images_at_once": at_once})
 
 
 def _step_event(run: Run, epoch: int, step: int, loss: float, speed: float, rate: float) -> dict[str, Any]:
@@ -142,6 +196,7 @@ def _step_event(run: Run, epoch: int, step: int, loss: float, speed: float, rate
         "loss": loss,
         "images_per_second": speed,
         "learning_rate": rate,
+        "head_only": run.phase.head_only,
     }
 
 
@@ -161,11 +216,15 @@ def _close_epoch(run: Run, epoch: int, watch: LossWatch, rate: float, seconds: f
 
 def _top1(run: Run) -> float | None:
     """Of the validation side; None where it is empty."""
-    images, labels = run.validation
-    if not len(labels):
+    images, labels, rows = run.validation
+    if not len(rows):
         return None
-    logits = predict_logits(run.measured, images, run.data.preprocessing)
-    return float((logits.argmax(1) == labels).mean())
+    right = 0
+    for start in range(0, len(rows), BATCH_SIZE):
+        some = rows[start : start + BATCH_SIZE]
+        logits = predict_logits(run.measured, images[some], run.data.preprocessing)
+        right += int((logits.argmax(1) == labels[some]).sum())
+    return right / len(rows)
 
 
 def _finish(run: Run) -> Fitted:
@@ -187,6 +246,8 @@ def _finish(run: Run) -> Fitted:
         parameters=parameter_count(run.network),
         train_seconds=seconds,
         images_per_second=run.images * run.recipe.epochs / max(seconds, 1e-9),
+        parts=run.parts,
+        streamed=run.streamed,
     )
 
 

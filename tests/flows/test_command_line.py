@@ -24,6 +24,21 @@ def test_no_option_gives_the_quickstart() -> None:
     assert parse() == TrainingParameters()
 
 
+def test_a_preset_is_a_base_that_options_override() -> None:
+    plain, changed = parse("--preset", "finetune"), parse("--PRESET", "finetune", "--epochs", "2", "--size", "auto")
+    assert (plain.recipe.head_epochs, plain.recipe.epochs, plain.data.size) == (1, 3, 64)
+    assert changed.recipe == plain.recipe.model_copy(update={"epochs": 2})
+    assert changed.data.size is None
+    assert parse("--preset", "quickstart") == parse()
+
+
+def test_more_head_epochs_than_epochs_are_refused() -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse("--epochs", "2", "--head-epochs", "3")
+    assert explain(caught.value).startswith("HEAD_EPOCHS='3'")
+    assert "at most 2, the number of epochs" in explain(caught.value)
+
+
 def test_options_reach_their_section() -> None:
     parameters = parse("--SOURCE", "my photos", "--subset", "1_500", "--epochs", "3", "--largest-ece", "0.5")
     assert parameters.data.source == "my photos"

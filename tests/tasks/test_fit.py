@@ -18,6 +18,7 @@ from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version
 from flywheel.model.folder import CHECKPOINTS, TrainingError, model_id, partial_folder, verify
 from flywheel.model.inference import load_model
+from flywheel.model.initial_weights import find_initial_weights
 from flywheel.model.reference import read_reference
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion, Side, to_json
@@ -137,7 +138,7 @@ def test_the_child_ends_when_its_parent_is_gone(version, tmp_path):
     command = [sys.executable, "-m", "tasks.fit", str(tmp_path / "request.json"), "--end-with-stdin"]
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout
-        assert json.loads(child.stdout.readline())["event"] in {"step", "epoch"}
+        assert json.loads(child.stdout.readline())["event"] in {"data", "step", "epoch"}
         assert child.stdin
         child.stdin.close()
         assert child.wait(timeout=10) == 1
@@ -147,6 +148,50 @@ def test_the_childs_reason_and_hint_reach_the_parent(version, paths):
     with pytest.raises(TrainingError, match=r"airbench_smal.*Did you mean airbench_small"):
         train(version, RECIPE.model_copy(update={"model": "airbench_smal"}), "cpu", paths, no_event, track=False)
     assert not [path for path in paths.models.iterdir() if not path.name.startswith(".")]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a net for other classes, as a file."""
+    from flywheel.model.architecture import create
+    from flywheel.model.checkpoint import save_weights
+
+    file = tmp_path_factory.mktemp("given") / "given.safetensors"
+    save_weights(create("test_resnet", 7, 32).state_dict(), file)
+    return file
+
+
+def test_a_model_that_begins_with_a_file_is_named_by_what_is_in_it(version, paths, weights, tmp_path):
+    recipe = RECIPE.model_copy(
+        update={"model": "test_resnet", "weights": str(weights), "epochs": 2, "head_epochs": 1, "optimizer": "adamw"}
+    )
+    model = train(version, recipe, "cpu", paths, no_event, track=False)
+    assert model.initial_weights == "given.safetensors"
+    assert model.preprocessing.mean == (0.5, 0.5, 0.5)  # timm's for the net, not measured
+    assert (model.preprocessing.size, model.preprocessing.filter) == (version.size, version.filter)
+    document = (model.folder / "model.json").read_text()
+    assert str(tmp_path) not in document
+    assert str(weights.parent) not in document
+    assert load_model(model.folder).classify([np.zeros((20, 30, 3), np.uint8)]).logits.shape == (1, 2)
+
+    moved = tmp_path / "renamed.safetensors"
+    moved.write_bytes(weights.read_bytes())
+    events: list[dict] = []
+    elsewhere = recipe.model_copy(update={"weights": str(moved)})
+    assert train(version, elsewhere, "cpu", paths, events.append, track=False) == model
+    assert events == []
+    scratch = recipe.model_copy(update={"weights": ""})
+    assert model.id != model_id(version, scratch, "cpu")
+
+
+def test_weights_that_change_before_they_are_used_are_refused(version, paths, weights, tmp_path):
+    moved = tmp_path / "changed.safetensors"
+    moved.write_bytes(weights.read_bytes())
+    recipe = RECIPE.model_copy(update={"model": "test_resnet", "weights": str(moved)})
+    initial = find_initial_weights(recipe)
+    moved.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(TrainingError, match=r"changed\.safetensors: SHA-256 .* expected"):
+        train(version, recipe, "cpu", paths, no_event, initial=initial, track=False)
 
 
 def test_a_native_crash_is_an_error_with_its_signal(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flywheel.evaluation.statistics import majority_rate, wilson
+from flywheel.evaluation.statistics import majority_rate, paired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,38 @@ def test_majority_rate_is_what_a_constant_answer_scores():
     assert majority_rate([1, 3, 0]) == 0.75
     with pytest.raises(ValueError, match="No images"):
         majority_rate([0, 0])
+
+
+def test_the_paired_interval_is_newcombes_worked_example() -> None:
+    # Newcombe (1998), table II, method 10: 36 both, 12 and 2 only one, none neither
+    found = paired_difference(36, 12, 2, 0)
+    assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.2, 0.0569, 0.3404)
+
+
+def test_the_paired_interval_by_hand() -> None:
+    # 16 images: 8 both, 4 only the first, 0 only the second, 4 neither. p1 = 12/16, p2 = 8/16.
+    # Correlation: 8·4 − 4·0 = 32, less 16/2 = 24, over √(12·4·8·8) = √3072 = 55.4256: 0.43301.
+    # Wilson: first 0.505..0.898, second 0.280..0.720.
+    # below: √(0.245² − 2·0.43301·0.245·0.220 + 0.220²) = √0.06175 = 0.2485; above, with 0.220 and 0.1482: 0.2053.
+    found = paired_difference(8, 4, 0, 4)
+    assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.0015, 0.4553), abs=3e-4)
+
+
+def test_models_that_swap_places_swap_the_interval() -> None:
+    one, other = paired_difference(50, 9, 4, 7), paired_difference(50, 4, 9, 7)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+
+
+def test_models_that_agree_differ_by_little_and_pairing_narrows() -> None:
+    same = paired_difference(900, 0, 0, 100)
+    assert same.value == 0
+    assert -0.005 < same.low < 0 < same.high < 0.005
+    paired, crossed = paired_difference(880, 20, 0, 100), paired_difference(800, 100, 80, 20)
+    assert paired.value == crossed.value == 0.02
+    assert paired.high - paired.low < (crossed.high - crossed.low) / 2
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (5, -1, 1, 1)])
+def test_a_paired_difference_refuses_what_is_no_count(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="counts from 0 on"):
+        paired_difference(*counts)
