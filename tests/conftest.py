@@ -69,9 +69,23 @@ def finished_run(make: Make) -> str:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def two_ports() -> tuple[int, int]:
+    first, second = free_ports(2)
+    return first, second
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 @pytest.fixture(scope="session")

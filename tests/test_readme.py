@@ -29,6 +29,10 @@ RUN_HERE = {
     "make serve": "test_serve_and_ask",
     "curl -F image=@photo.jpg http://127.0.0.1:3000/classify": "test_serve_and_ask",
     ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
+    "make up": "test_a_deployment_runs_from_up_to_down",
+    ".venv/bin/prefect deployment run 'train-classifier/quickstart' --watch": "test_a_deployment_runs_from_up_to_down",
+    "make status": "test_a_deployment_runs_from_up_to_down",
+    "make down": "test_a_deployment_runs_from_up_to_down",
 }
 
 
@@ -171,6 +175,25 @@ def wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.3)
     raise AssertionError(f"{address} was not ready within 120 s")
+
+
+def test_a_deployment_runs_from_up_to_down(make: Make, workspace: Path, two_ports: tuple[int, int]) -> None:
+    ports = dict(zip(("FLYWHEEL_PREFECT_PORT", "FLYWHEEL_REPORTS_PORT"), map(str, two_ports), strict=True))
+    up = make("up", **ports)
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert str(two_ports[0]) in up.stdout
+        assert "already" in make("up", **ports).stdout
+        parameters = 'parameters={"data": {"source": "digits"}, "recipe": {"epochs": 1}}'
+        command = [".venv/bin/prefect", "deployment", "run", "train-classifier/quickstart", "-p", parameters, "--watch"]
+        environment = {**clean_environment(), **ports}
+        ran = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert "train-classifier" in make("status", **ports).stdout
+    finally:
+        down = make("down", **ports)
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert not (workspace / "prefect.toml").exists()
 
 
 def test_own_images(photos: Path, make: Make) -> None:
