@@ -128,7 +128,7 @@ def test_predict_one_image(finished_run: str, make: Make, workspace: Path) -> No
     assert line
     done = make(*shlex.split(line.group(1))[1:])
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"0\.\d+|\d+\.\d+ ?%", done.stdout)) >= 5
+    assert len(re.findall(r"^[01]\.\d{4}  \d$", done.stdout, re.MULTILINE)) == 5
     missing = make("predict", "IMAGE=photo.jpg")
     assert missing.returncode != 0
     assert "photo.jpg" in missing.stdout + missing.stderr
