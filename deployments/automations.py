@@ -18,7 +18,8 @@ ENDS = frozenset(
     f"prefect.flow-run.{state}"
     for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended", "AwaitingRetry")
 )
-BEAT = "prefect.flow-run.heartbeat"
+BEAT, CRASH = "prefect.flow-run.heartbeat", "prefect.flow-run.Crashed"
+SETTLED_SECONDS = 30
 SILENT, CRASHED = "flywheel-silent-runs", "flywheel-crashed-runs"
 
 
@@ -42,14 +43,19 @@ def silent_runs(flows: Sequence[str]) -> AutomationCore:
 
 
 def crashed_runs(deployments: Sequence[str]) -> AutomationCore:
-    """A crashed run of these deployments runs again; one that a person started by `make run` has no worker."""
+    """A crashed run of these deployments runs again; one that a person started by `make run` has no worker.
+
+    Not at once: the worker reports a crash a second time, seen 10 s after the first, and that would end the new try.
+    """
     trigger = EventTrigger(
-        expect={"prefect.flow-run.Crashed"},
-        match={"prefect.resource.id": "prefect.flow-run.*"},
+        after={CRASH},
+        expect={"prefect.flow-run.Running", *(ENDS - {CRASH})},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},
         match_related={"prefect.resource.role": "deployment", "prefect.resource.name": list(deployments)},
-        posture=Posture.Reactive,
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(0),
+        within=timedelta(seconds=SETTLED_SECONDS),
     )
     message = "Crashed, and tried again; finished stages and the last checkpoint are on disk."
     action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=message, force=True)

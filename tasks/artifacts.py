@@ -38,7 +38,8 @@ from tasks.addresses import page_url
 P = ParamSpec("P")
 log = logging.getLogger(__name__)
 FIGURES = ("learning_curve", "confusion_matrix", "reliability", "mistakes")
-MARKS = {Verdict.PASS: "✅ pass", Verdict.FAIL: "❌ fail", Verdict.NOT_ENOUGH_EVIDENCE: "⚠️ not enough evidence"}
+MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "**FAIL**", Verdict.NOT_ENOUGH_EVIDENCE: "**not enough evidence**"}
+FOUND = {Severity.CRITICAL: "STOPS THE RUN", Severity.WARNING: "warning"}
 MOST_CLASSES = 50  # of a table that a person reads; the report has all
 
 
@@ -63,9 +64,7 @@ def show_validation(result: ValidationResult, paths: Paths) -> None:
     """One row an expectation, the failed ones first, with a link to the Data Docs."""
     rows = [
         {
-            "result": "✅"
-            if each.success
-            else ("❌ stops the run" if each.severity is Severity.CRITICAL else "⚠️ warning"),
+            "result": "ok" if each.success else FOUND[each.severity],
             "expected": each.description,
             "found": each.observed,
             "on": each.subject,
@@ -142,7 +141,7 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
 def show_gate(gate: GateVerdict, evaluation: Evaluation) -> None:
     """The verdict, rule by rule."""
     lines = [
-        f"# {MARKS[gate.verdict]}",
+        f"# {gate.verdict}",
         f"{_cell(gate.reason)}",
         "",
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, on {evaluation.images:,} "

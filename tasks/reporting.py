@@ -53,7 +53,10 @@ class LogReporter:
 
     def training(self, event: Mapping[str, Any]) -> None:
         if event.get("event") != "step":
-            _logger().info("training: %s", {key: value for key, value in event.items() if key != "event"})
+            said = (
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in event.items()
+            )
+            _logger().info("training: %s", ", ".join(said).removeprefix("event "))
 
     def finished(self, stage: str, seconds: float, result: str) -> None:
         _logger().info("%s: %s (%.1f s)", stage, result or "done", seconds)
