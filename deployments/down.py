@@ -29,10 +29,12 @@ def main() -> int:
 def end_all(stack: Stack) -> list[str]:
     """A line for each thing that was ended."""
     said = []
+    # noted before: what the keeper started again is its child, and ends with it
+    living = {name: noted for name in ORDER if (noted := stack.book.living(name))}
     for name in ORDER:
-        pid = stack.book.read(name)
-        if how := stack.book.end(name):
-            said.append(f"{name:<10}{how}, pid {pid.pid if pid else '?'}")
+        how = stack.book.end(name)
+        if name in living:
+            said.append(f"{name:<10}{how or 'ended'}, pid {living[name].pid}")
     said += [f"{'left over':<10}ended: {process}" for process in stack.book.end_marked()]
     (stack.settings.paths.state / REPORTS_ADDRESS).unlink(missing_ok=True)
     if prefect_api_url(PROJECT) == stack.api:

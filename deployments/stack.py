@@ -64,6 +64,8 @@ class Stack:
             "PREFECT_SERVER_API_PORT": str(self.settings.prefect_port),
             # in memory, the default, a restart of the server strands the GPU's slot
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # SQLite's writers queue: on a busy disk 10 s, the default, ended in "database is locked"
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
             "PREFECT_WORKER_QUERY_SECONDS": "3",
             "PYTHONPATH": str(PROJECT),  # this clone's code, wherever a flow run's process starts
             "PYTHONUNBUFFERED": "1",

@@ -1,0 +1,43 @@
+"""`kill -9` of a run's process and of the worker at once: told by silence, and resumed at its checkpoint."""
+
+import os
+import re
+import signal
+
+import psutil
+import pytest
+
+from tests.deployments.conftest import Clone
+from tests.deployments.test_up import STATES, wait_for
+
+PARAMETERS = {"data": {"source": "digits"}, "recipe": {"epochs": 40}}
+
+
+def flow_process(run_id: str) -> int:
+    for process in psutil.process_iter():
+        try:
+            found = process.environ().get("PREFECT__FLOW_RUN_ID", "")
+            if found.replace("-", "") == run_id.replace("-", "") and "prefect.engine" in " ".join(process.cmdline()):
+                return process.pid
+        except psutil.Error:
+            continue
+    raise AssertionError(f"no process runs {run_id}")
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_and_worker_are_killed_is_resumed(running: Clone) -> None:
+    log = running.folder / ".flywheel" / "logs" / "worker.log"
+    assert running.run(PARAMETERS).returncode == 0
+    run_id = running.ask(STATES)[0][0]
+    wait_for(lambda: log.is_file() and "epoch 5, epochs 40" in log.read_text(), 180)
+    os.kill(running.pid("worker"), signal.SIGKILL)
+    os.kill(flow_process(run_id), signal.SIGKILL)
+    wait_for(lambda: running.ask(STATES)[0][1] == "Completed", 400, every=3)
+    assert running.ask(STATES)[0][3] == 2, "the second try completed"
+    names = "print(json.dumps([state.name for state in client.read_flow_run_states('" + run_id + "')]))"
+    history = running.ask(names)
+    assert history[history.index("Crashed") :][:2] == ["Crashed", "AwaitingRetry"]
+    epochs = [int(number) for number in re.findall(r"epoch (\d+), epochs 40, step", log.read_text())]
+    assert "resumed" in log.read_text()
+    assert sorted(set(epochs)) == list(range(1, 41))
+    assert len(epochs) <= 41, "only the epoch that was cut off is trained again"

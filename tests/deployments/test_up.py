@@ -1,0 +1,100 @@
+"""`make up` on a real server: what it refuses, what it keeps running, and what `make down` leaves: nothing."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasks.addresses import write_prefect_toml
+from tests.deployments.conftest import Clone
+
+LONG = {"data": {"source": "digits"}, "recipe": {"epochs": 300}}
+STATES = (
+    "print(json.dumps([[str(run.id), run.state_name, run.state.message, run.run_count] "
+    "for run in client.read_flow_runs()]))"
+)
+
+
+def wait_for(what: Callable[[], object], seconds: float, every: float = 0.5) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(every)
+
+
+def test_a_taken_port_is_said_and_nothing_is_left(clone: Clone) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", int(clone.ports["FLYWHEEL_PREFECT_PORT"])))
+        taken.listen()
+        up = clone.module("up")
+    assert up.returncode == 1
+    assert "FLYWHEEL_PREFECT_PORT=" in up.stdout
+    assert "Traceback" not in up.stdout + up.stderr
+    assert clone.left() == []
+    assert not (clone.folder / "prefect.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [({"epochs": 0}, ["parameters.recipe.epochs", "minimum of 1"]), ({"epochz": 3}, ["parameters.recipe", "epochz"])],
+)
+def test_a_bad_parameter_is_refused_before_the_run(recipe: dict[str, int], said: list[str], running: Clone) -> None:
+    done = running.run({"recipe": recipe})
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert [word for word in said if word not in text] == []
+    assert running.ask("print(json.dumps(len(client.read_flow_runs())))") == 0
+
+
+def test_the_gpus_slot_is_held_and_given_back(running: Clone) -> None:
+    code = (
+        "from tasks.gpu_slot import gpu_slot\n"
+        "    slots = lambda: client.read_global_concurrency_limit_by_name('gpu').active_slots\n"
+        "    with gpu_slot('cpu'): found = [slots()]\n"
+        "    with gpu_slot('cuda'): found.append(slots())\n"
+        "    print(json.dumps([*found, slots()]))"
+    )
+    assert running.ask(code) == [0, 1, 0]
+
+
+def test_a_second_run_beside_the_first_is_cancelled_with_its_reason(running: Clone) -> None:
+    assert running.run(LONG).returncode == 0
+    wait_for(lambda: [run for run in running.ask(STATES) if run[1] in {"Pending", "Submitting", "Running"}], 60)
+    assert running.run(LONG).returncode == 0
+    wait_for(lambda: [run for run in running.ask(STATES) if run[1] == "Cancelled"], 60)
+    messages = [run[2] for run in running.ask(STATES) if run[1] == "Cancelled"]
+    assert len(messages) == 1
+    assert "concurrency limit" in messages[0].lower()
+
+
+def test_a_killed_worker_is_started_again(running: Clone) -> None:
+    killed = running.pid("worker")
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: running.pid("worker") != killed, 30)
+    assert "runs already" in running.module("up").stdout
+    status = running.module("status")
+    assert status.returncode == 0, status.stdout
+    assert "train-classifier/quickstart" in status.stdout
+
+
+def test_down_leaves_nothing(running: Clone) -> None:
+    down = running.module("down")
+    assert down.returncode == 0, down.stderr
+    assert running.left() == []
+    assert not (running.folder / "prefect.toml").exists()
+    assert running.module("down").stdout.strip() == "Nothing runs."
+
+
+@pytest.mark.slow
+def test_a_stale_prefect_toml_is_said_and_removed(clone: Clone) -> None:
+    """As after a power cut; last in this file, since it needs the server to be gone."""
+    url = f"http://127.0.0.1:{clone.ports['FLYWHEEL_PREFECT_PORT']}/api"
+    assert write_prefect_toml(clone.folder, url, str(clone.folder / ".flywheel" / "prefect"))
+    done = clone(".venv/bin/python", "-m", "flows.run", "--until", "data", "--source", "digits")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "prefect.toml leads to" in done.stdout
+    assert not (clone.folder / "prefect.toml").exists()
