@@ -202,6 +202,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class RulePart:
+    """One of the many things that a rule looked at, as a slice is."""
+
+    name: str
+    images: int
+    value: float | None
+    interval: Interval | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
 class RuleResult:
     """One rule of a gate: what was measured, what was asked, and why it ended so."""
 
@@ -210,6 +222,16 @@ class RuleResult:
     threshold: float | None
     verdict: Verdict
     reason: str
+    interval: Interval | None = None
+    parts: tuple[RulePart, ...] = ()
+
+
+class PromotesAs(StrEnum):
+    """On what ground a model that passed may become champion."""
+
+    FIRST = "first"  # the floors alone judged: the task had no champion
+    SUPERIOR = "superior"
+    NON_INFERIOR = "non-inferior"
 
 
 @dataclass(frozen=True)
@@ -225,6 +247,8 @@ class GateVerdict:
     verdict: Verdict
     rules: tuple[RuleResult, ...]
     reason: str
+    anchor_id: str | None = None  # the last model that was promoted as superior
+    promotes_as: PromotesAs | None = None  # None: it may not
 
 
 @dataclass(frozen=True)

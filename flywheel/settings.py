@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flywheel.paths import Paths
+from flywheel.policies import GatePolicy
 
 Filter = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
 DEFAULT_SIZE = 32
@@ -150,25 +151,6 @@ class Recipe(BaseModel):
         if value > info.data.get("epochs", value):
             raise ValueError(f"at most {info.data['epochs']}, the number of epochs, expected")
         return value
-
-
-class GatePolicy(BaseModel):
-    """What a model must show before it may become champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lift_over_majority: float = Field(
-        default=0.2,
-        ge=0,
-        lt=1,
-        description="How far the low end of top-1's interval must lie above always answering the most common class, "
-        "as a share of what is left.",
-    )
-    worst_class_recall: float = Field(
-        default=0.2, ge=0, le=1, description="The low end of the worst class's recall must reach it."
-    )
-    largest_ece: float = Field(default=0.15, gt=0, le=1, description="Expected calibration error at most.")
-    smallest_evaluation_set: int = Field(default=100, ge=1, description="Fewer frozen images are not enough evidence.")
 
 
 class DataParameters(BaseModel):

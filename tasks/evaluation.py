@@ -9,9 +9,9 @@ from flywheel.ledger import Champion, Ledger
 from flywheel.ledger.entries import utc_now
 from flywheel.ledger.ledger import Clock, gate_of
 from flywheel.paths import Paths
+from flywheel.policies import GatePolicy
 from flywheel.progress import Progress, silent
 from flywheel.records import DatasetVersion, Evaluation, GateVerdict, TrainedModel
-from flywheel.settings import GatePolicy
 
 logger = logging.getLogger(__name__)
 

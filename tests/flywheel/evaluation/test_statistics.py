@@ -2,7 +2,16 @@
 
 import pytest
 
-from flywheel.evaluation.statistics import majority_rate, paired_difference, wilson
+from flywheel.evaluation.statistics import (
+    holm,
+    loss_p,
+    majority_rate,
+    mcnemar_p,
+    noninferiority_p,
+    paired_difference,
+    score,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,47 @@ def test_models_that_agree_differ_by_little_and_pairing_narrows() -> None:
 def test_a_paired_difference_refuses_what_is_no_count(counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="counts from 0 on"):
         paired_difference(*counts)
+
+
+def test_mcnemar_is_the_exact_binomial_tail():
+    assert mcnemar_p(9, 1) == pytest.approx(11 / 1024)
+    assert mcnemar_p(0, 5) == 1.0
+    assert mcnemar_p(0, 0) == 1.0
+
+
+def test_the_score_statistic_against_tango_1998():
+    """44 pairs of which one is only the second's: 95 % limits of -.118 and .061, by inversion of the statistic."""
+    z = 1.959964
+    low, high = (root_of(lambda d, sign=sign: float(score(0, 1, 44, d)) - sign * z) for sign in (1, -1))
+    assert low == pytest.approx(-0.1177, abs=2e-3)
+    assert high == pytest.approx(0.0610, abs=2e-3)
+
+
+def test_at_a_margin_of_nothing_the_score_is_mcnemars_without_correction():
+    assert float(score(30, 10, 100, 0.0)) == pytest.approx((30 - 10) / 40**0.5)
+
+
+def test_no_spread_is_no_error():
+    assert float(score(0, 0, 10, 0.0)) == 0.0
+    assert noninferiority_p(0, 0, 100, 0.05) == pytest.approx(0.0109, abs=2e-3)
+    assert loss_p(0, 0, 100, 0.05) == pytest.approx(1 - 0.0109, abs=2e-3)
+
+
+@pytest.mark.parametrize("wrong", [(-1, 0, 10), (6, 6, 10), (0, 0, 0)])
+def test_counts_that_do_not_fit_are_refused(wrong):
+    with pytest.raises(ValueError, match="counts that fit"):
+        noninferiority_p(*wrong, 0.02)
+
+
+def test_holm_steps_down_and_stops_at_the_first_that_holds():
+    assert holm([0.01, 0.04, 0.03], 0.05) == (True, False, False)
+    assert holm([0.01, 0.02, 0.03], 0.05) == (True, True, True)
+    assert holm([float("nan"), 0.5], 0.05) == (False, False)
+    assert holm([], 0.05) == ()
+
+
+def root_of(function, low=-0.9, high=0.9):
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (function(low) > 0) == (function(middle) > 0) else (low, middle)
+    return low
