@@ -100,6 +100,7 @@ class GateEvidence:
     champion: Comparison | None = None
     anchor: Comparison | None = None
     spending: Spending | None = None
+    set_aside: tuple[str, ...] = ()  # evaluation sets whose images were left out, their budget being spent
     slices: tuple[SliceCounts, ...] = ()
     ece: Interval | None = None
     robustness: RobustnessEvidence | None = None

@@ -24,6 +24,7 @@ from flywheel.policies import GatePolicy
 
 # The prior over outcomes. Any weights that sum to 1 keep the guarantee; these place the power where gates mostly are.
 FIRST_MODEL_PASSES = 0.9
+EXPECTED_PROMOTIONS = 1.5  # over the planned comparisons
 SUPERIOR_SHARE = 0.75  # of promotions; the others are as non-inferior
 
 
@@ -80,7 +81,7 @@ def _weight(use: Use, planned: int) -> float:
     stays = use.outcome is Outcome.STAYS
     if not use.compared:
         return 1 - FIRST_MODEL_PASSES if stays else FIRST_MODEL_PASSES
-    promotes = 1 / (planned + 1)
+    promotes = min(0.5, EXPECTED_PROMOTIONS / (planned + 1))
     if stays:
         return 1 - promotes
     return promotes * (SUPERIOR_SHARE if use.outcome is Outcome.SUPERIOR else 1 - SUPERIOR_SHARE)

@@ -37,8 +37,8 @@ def test_a_promotion_is_paid_for_and_a_refusal_almost_not():
     stays = next_comparison([Use(True, Outcome.STAYS)], policy).alpha
     promoted = next_comparison([Use(True, Outcome.SUPERIOR)], policy).alpha
     assert first == pytest.approx(0.005)
-    assert stays == pytest.approx(first * 10 / 11)
-    assert promoted == pytest.approx(first * 0.75 / 11)
+    assert stays == pytest.approx(first * 9.5 / 11)
+    assert promoted == pytest.approx(first * 0.75 * 1.5 / 11)
 
 
 def test_after_the_planned_comparisons_nothing_is_left():
