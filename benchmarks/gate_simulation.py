@@ -63,7 +63,7 @@ def evidence_of(
         anchor_id="model-old" if same else "model-anchor",
         champion=against,
         anchor=against if same else Comparison("model-anchor", "eval-anchor", anchor),
-        spending=next_comparison(uses, policy),
+        uses=tuple(uses),
     )
 
 
@@ -105,7 +105,7 @@ class Chain:
         to_anchor = counts if same else counts_of(challenger.right, self.anchor.right)
         evidence = evidence_of(counts, to_anchor, self.uses, self.policy, same=same)
         promoted = champion_rule(evidence, self.policy)[1]
-        if not evidence.spending or not evidence.spending.spent:
+        if not next_comparison(self.uses, self.policy).spent:
             self.uses.append(Use(compared=True, outcome=Outcome(promoted.value) if promoted else Outcome.STAYS))
         if promoted is None:
             return None

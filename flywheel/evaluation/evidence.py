@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flywheel.evaluation.record import EvaluationError, Predictions
-from flywheel.evaluation.spending import Spending
+from flywheel.evaluation.spending import Use
 from flywheel.records import Evaluation, Interval
 
 
@@ -99,7 +99,7 @@ class GateEvidence:
     anchor_id: str | None = None
     champion: Comparison | None = None
     anchor: Comparison | None = None
-    spending: Spending | None = None
+    uses: tuple[Use, ...] | None = None  # of the same images, before this one
     set_aside: tuple[str, ...] = ()  # evaluation sets whose images were left out, their budget being spent
     slices: tuple[SliceCounts, ...] = ()
     ece: Interval | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.evaluation.power import images_needed
-from flywheel.evaluation.spending import Spending, Use, next_comparison
+from flywheel.evaluation.spending import Use, next_comparison
 from flywheel.policies import GatePolicy
 
 IdsOf = Callable[[str], Collection[str] | None]
@@ -30,7 +30,7 @@ class PastUse:
 class Exposure:
     """What a gate may use."""
 
-    spending: Spending
+    uses: tuple[Use, ...]  # of the images that are chosen
     set_aside: tuple[str, ...]
     chosen: NDArray[np.bool_]  # over the current set's images, in the order they were given
 
@@ -64,9 +64,8 @@ def exposure(
         fresh = _outside(wider, shared, len(ids))
         new = next_comparison((), policy)
         if fresh.sum() >= images_needed(new, policy, disagreement, policy.smallest_power):
-            return Exposure(next_comparison((), policy, int((~fresh).sum())), wider, fresh)
-    chosen = _outside(set_aside, shared, len(ids))
-    return Exposure(next_comparison([use.use for use in uses], policy, int((~chosen).sum())), set_aside, chosen)
+            return Exposure((), wider, fresh)
+    return Exposure(tuple(use.use for use in uses), set_aside, _outside(set_aside, shared, len(ids)))
 
 
 def _outside(sets: Sequence[str], shared: Callable[[str], NDArray[np.bool_]], images: int) -> NDArray[np.bool_]:

@@ -52,14 +52,13 @@ class Spending:
     planned: int
     promotions: int  # before it, on these images
     alpha: float  # the chance of a wrong promotion that this gate may take; 0 where all is spent
-    set_aside: int = 0  # images of the frozen set that served an earlier budget, which is spent
 
     @property
     def spent(self) -> bool:
         return self.number > self.planned
 
 
-def next_comparison(uses: Sequence[Use], policy: GatePolicy, set_aside: int = 0) -> Spending:
+def next_comparison(uses: Sequence[Use], policy: GatePolicy) -> Spending:
     """The level of the comparison that follows these uses of the same images.
 
     A first model is judged by its floors, which promise nothing about a champion: only its outcome is paid for.
@@ -72,7 +71,6 @@ def next_comparison(uses: Sequence[Use], policy: GatePolicy, set_aside: int = 0)
         planned=planned,
         promotions=sum(use.outcome is not Outcome.STAYS for use in compared),
         alpha=policy.wrong_promotion_budget / planned * weight if number <= planned else 0.0,
-        set_aside=set_aside,
     )
 
 

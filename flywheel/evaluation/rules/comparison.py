@@ -32,13 +32,14 @@ def champion_rule(evidence: GateEvidence, policy: GatePolicy) -> tuple[RuleResul
     if evidence.anchor_id is None or evidence.anchor is None:
         told = f"The anchor {evidence.anchor_id} can't be compared" if evidence.anchor_id else "There is no anchor"
         return _stays(f"{told}: {evidence.problem('anchor')}.")
-    if evidence.spending is None:
-        return _stays(f"How often the frozen set was used is not known: {evidence.problem('spending')}.")
+    if evidence.uses is None:
+        return _stays(f"How often the frozen set was used is not known: {evidence.problem('uses')}.")
+    spending = next_comparison(evidence.uses, policy)
     if evidence.champion.counts.images == 0 or evidence.champion.counts.images != evidence.anchor.counts.images:
         return broken(RULE, None, 0.0, "The champion and the anchor were compared on other images."), None
-    if evidence.spending.spent:
-        return _stays(_told_spent(evidence.spending, evidence.champion, policy))
-    return _judge(evidence.champion, evidence.anchor, evidence.spending, policy)
+    if spending.spent:
+        return _stays(_told_spent(spending, evidence.champion, policy))
+    return _judge(evidence.champion, evidence.anchor, spending, policy)
 
 
 def _stays(reason: str) -> tuple[RuleResult, None]:

@@ -15,7 +15,7 @@ from flywheel.evaluation.evidence import (
     SliceCounts,
 )
 from flywheel.evaluation.gates import judge
-from flywheel.evaluation.spending import Outcome, Use, next_comparison
+from flywheel.evaluation.spending import Outcome, Use
 from flywheel.evaluation.statistics import wilson
 from flywheel.policies import GatePolicy
 from flywheel.records import ClassResult, Evaluation, GateVerdict, Interval, RuleResult
@@ -76,7 +76,7 @@ def challenger(won: int = 800, lost: int = 800, **changes: Any) -> GateEvidence:
         anchor_id="model-old",
         champion=against,
         anchor=against,
-        spending=next_comparison([FIRST], POLICY),
+        uses=(FIRST,),
         slices=slices,
         robustness=RobustnessEvidence(
             1000, 21, Interval(0.6, 0.58, 0.62), Interval(0.6, 0.58, 0.62), Interval(0.0, -0.01, 0.01)

@@ -21,31 +21,31 @@ def uses(number, name="evalset-1", set_aside=()):
 
 def test_an_unused_set_has_its_whole_budget():
     found = find([], "evalset-1", OLD)
-    assert found.spending == next_comparison([], POLICY)
+    assert found.uses == ()
     assert found.chosen.all()
 
 
 def test_uses_of_the_set_are_counted():
-    assert find(uses(2), "evalset-1", OLD).spending.number == 3
+    assert find(uses(2), "evalset-1", OLD).uses == (STAYS, STAYS)
 
 
 def test_one_more_image_does_not_begin_anew():
     found = find(uses(2), "evalset-2", [*OLD, "one more"], {"evalset-1": OLD})
-    assert found.spending.number == 3
+    assert found.uses == (STAYS, STAYS)
     assert found.chosen.all()
 
 
 def test_a_set_of_other_images_has_its_own_budget():
-    assert find(uses(2), "evalset-2", NEW, {"evalset-1": OLD}).spending.number == 1
+    assert find(uses(2), "evalset-2", NEW, {"evalset-1": OLD}).uses == ()
 
 
 def test_a_set_whose_images_are_lost_counts_as_this_one():
-    assert find(uses(2), "evalset-2", NEW, {}).spending.number == 3
+    assert find(uses(2), "evalset-2", NEW, {}).uses == (STAYS, STAYS)
 
 
 def test_a_spent_budget_stays_spent_while_there_are_too_few_new_images():
     found = find(uses(3), "evalset-2", [*OLD, *NEW[:10]], {"evalset-1": OLD})
-    assert found.spending.spent
+    assert next_comparison(found.uses, POLICY).spent
     assert found.chosen.all()
 
 
@@ -53,7 +53,7 @@ def test_enough_new_images_begin_a_new_budget_on_themselves_alone():
     enough = images_needed(next_comparison((), POLICY), POLICY, 0.2, POLICY.smallest_power)
     assert enough < 500
     found = find(uses(3), "evalset-2", [*OLD, *NEW], {"evalset-1": OLD})
-    assert (found.spending.number, found.spending.set_aside) == (1, 500)
+    assert found.uses == ()
     assert found.set_aside == ("evalset-1",)
     assert found.chosen.tolist() == [False] * 500 + [True] * 500
 
@@ -62,7 +62,7 @@ def test_the_new_budget_goes_on_and_is_spent_in_its_turn():
     known = {"evalset-1": OLD}
     past = [*uses(3), *uses(2, "evalset-2", ("evalset-1",))]
     found = find(past, "evalset-2", [*OLD, *NEW], known)
-    assert (found.spending.number, found.spending.spent) == (3, False)
+    assert found.uses == (STAYS, STAYS)
     assert int(found.chosen.sum()) == 500
     spent = find([*past, *uses(1, "evalset-2", ("evalset-1",))], "evalset-2", [*OLD, *NEW], known)
-    assert spent.spending.spent
+    assert next_comparison(spent.uses, POLICY).spent

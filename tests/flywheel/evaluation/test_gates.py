@@ -6,7 +6,7 @@ import pytest
 
 from flywheel.evaluation.evidence import CostEvidence, GateEvidence, LeakEvidence, RobustnessEvidence, SliceCounts
 from flywheel.evaluation.gates import gate_policy, judge, overall
-from flywheel.evaluation.spending import Outcome, Use, next_comparison
+from flywheel.evaluation.spending import Outcome, Use
 from flywheel.evaluation.statistics import wilson
 from flywheel.identity import canonical_json
 from flywheel.records import ClassResult, GateVerdict, Interval, PromotesAs, Verdict, as_dict, from_json, to_json
@@ -143,8 +143,8 @@ def test_non_inferiority_is_measured_against_the_anchor_so_losses_do_not_add_up(
 
 
 def test_a_spent_budget_decides_nothing_and_says_what_restores_it():
-    uses = [FIRST, *[Use(compared=True, outcome=Outcome.STAYS)] * 10]
-    rule = rule_of(challenger(1500, 100, spending=next_comparison(uses, POLICY)), "champion")
+    uses = (FIRST, *[Use(compared=True, outcome=Outcome.STAYS)] * 10)
+    rule = rule_of(challenger(1500, 100, uses=uses), "champion")
     assert rule.verdict is UNKNOWN
     assert "all 10 planned comparisons" in rule.reason
     assert "new labelled images on the frozen side restore it" in rule.reason
@@ -256,7 +256,7 @@ def test_a_served_answer_that_differs_is_refused():
 # what is missing
 
 
-OPTIONAL = ("champion", "anchor", "spending", "ece", "robustness", "cost", "leaks", "parity", "slices")
+OPTIONAL = ("champion", "anchor", "uses", "ece", "robustness", "cost", "leaks", "parity", "slices")
 
 
 @pytest.mark.parametrize("part", OPTIONAL)
