@@ -51,9 +51,7 @@ def retrain(name: str, parent: Model, gain: float, disagreement: float, random: 
     return Model(name, parent.accuracy + gain, parent.right ^ flips)
 
 
-def evidence_of(
-    counts: PairedCounts, anchor: PairedCounts, uses: list[Use], policy: GatePolicy, *, same: bool = True
-) -> GateEvidence:
+def evidence_of(counts: PairedCounts, anchor: PairedCounts, uses: list[Use], *, same: bool = True) -> GateEvidence:
     """What the comparison rule reads."""
     against = Comparison("model-old", "eval-old", counts)
     return GateEvidence(
@@ -69,7 +67,7 @@ def evidence_of(
 
 def promotes_as(counts: PairedCounts, policy: GatePolicy, uses: list[Use] | None = None) -> PromotesAs | None:
     """One comparison whose champion is the anchor."""
-    return champion_rule(evidence_of(counts, counts, uses or [], policy), policy)[1]
+    return champion_rule(evidence_of(counts, counts, uses or []), policy)[1]
 
 
 def draw_counts(
@@ -103,7 +101,7 @@ class Chain:
         same = self.anchor is self.champion
         counts = counts_of(challenger.right, self.champion.right)
         to_anchor = counts if same else counts_of(challenger.right, self.anchor.right)
-        evidence = evidence_of(counts, to_anchor, self.uses, self.policy, same=same)
+        evidence = evidence_of(counts, to_anchor, self.uses, same=same)
         promoted = champion_rule(evidence, self.policy)[1]
         if not next_comparison(self.uses, self.policy).spent:
             self.uses.append(Use(compared=True, outcome=Outcome(promoted.value) if promoted else Outcome.STAYS))

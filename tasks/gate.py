@@ -6,14 +6,12 @@ champion stays.
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.data.versions import load_version, open_arrays
-from flywheel.evaluation.evaluate import recorded_evaluation
+from flywheel.data.versions import open_arrays
 from flywheel.evaluation.evidence import (
     Comparison,
     CostEvidence,
@@ -25,11 +23,10 @@ from flywheel.evaluation.evidence import (
     light,
     paired_counts,
 )
-from flywheel.evaluation.exposure import Exposure, PastUse, exposure
+from flywheel.evaluation.exposure import Exposure, exposure
 from flywheel.evaluation.gates import Inputs, gate_identity, gate_policy, judge
 from flywheel.evaluation.power import expected_disagreement
-from flywheel.evaluation.record import Predictions, read_predictions
-from flywheel.evaluation.spending import Outcome, Use
+from flywheel.evaluation.record import EvaluationError, Predictions, read_predictions
 from flywheel.identity import name_of
 from flywheel.ledger import Champion, Ledger, LedgerError
 from flywheel.ledger.entries import utc_now
@@ -41,13 +38,10 @@ from flywheel.records import (
     Evaluation,
     GateVerdict,
     Parity,
-    PromotesAs,
     Side,
-    TrainedModel,
-    Verdict,
     as_dict,
 )
-from tasks.evaluation import evaluate_folder
+from tasks.evaluation import evaluation_of
 from tasks.gate_history import frozen_ids, past_uses
 
 logger = logging.getLogger(__name__)
@@ -209,11 +203,7 @@ class _Judgement:
     def _rival(self, role: str, model_id: str) -> Evaluation | None:
         """The champion, or the anchor, measured on the challenger's frozen set: from its record, or now."""
 
-        def measured() -> Evaluation:
-            recorded = recorded_evaluation(model_id, self.version, self.paths)
-            return recorded or evaluate_folder(self.paths.model(model_id), self.version, self.paths, self.device)
-
-        return self._try(role, measured)
+        return self._try(role, lambda: evaluation_of(model_id, self.version, self.paths, self.device))
 
     def _compare(self, rival: Evaluation, mine: Predictions | None, chosen: NDArray[np.bool_] | None) -> Comparison:
         theirs = read_predictions(rival.folder)
@@ -277,3 +267,9 @@ class _Judgement:
 
     def _parity(self) -> ParityEvidence:
         raise NotImplementedError
+
+
+def _given(mine: Predictions | None) -> Predictions:
+    if mine is None:
+        raise EvaluationError("the challenger's own answers can't be read")
+    return mine

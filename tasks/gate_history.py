@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from flywheel.data.versions import load_version, open_arrays
-from flywheel.evaluation.evidence import GateEvidence
 from flywheel.evaluation.exposure import PastUse
 from flywheel.evaluation.record import read_predictions
 from flywheel.evaluation.spending import Outcome, Use

@@ -17,7 +17,7 @@ FLOORS = {
     "bentos": {"bentos", "flywheel"},
     "flywheel": {"flywheel"},
 }
-BOTTOM = {"identity", "records", "settings", "paths", "progress"}
+BOTTOM = {"identity", "records", "policies", "settings", "paths", "progress"}
 CORE = {
     **dict.fromkeys(BOTTOM, BOTTOM),
     "data": BOTTOM,
@@ -26,7 +26,7 @@ CORE = {
     "figures": BOTTOM | {"data", "model", "evaluation"},
     "report": BOTTOM | {"data", "model", "evaluation", "figures"},
     "ledger": BOTTOM,
-    "commands": BOTTOM | {"ledger"},
+    "commands": BOTTOM | {"ledger", "evaluation"},
     "presets": BOTTOM,
     "monitoring": BOTTOM | {"data", "model", "evaluation"},
 }

@@ -1,15 +1,13 @@
 """The commands. Each opens the ledger, reads, and shows: nothing is made where there is nothing to read."""
 
-import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from flywheel.commands.gates import gate_plan, replay
+from flywheel.commands.printing import console, print_json, stop
 from flywheel.commands.tables import champion_panel, champions_table, decision_panel, decisions_table
-from flywheel.identity import canonical_json
 from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
 from flywheel.settings import Settings
 
@@ -20,10 +18,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-PIPE_COLUMNS = 200  # no id is broken in a file or a pipe, whatever COLUMNS says
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Task = Annotated[str | None, typer.Option("--task", "--TASK", help="task-…; by default the last promoted one.")]
+
+
+app.command()(gate_plan)
+app.command()(replay)
 
 
 @app.command()
@@ -32,13 +32,13 @@ def champion(task: Task = None, as_json: AsJson = False) -> None:
     ledger = _ledger()
     current = ledger.champion(task)
     if current is None:
-        _stop(f"No champion{f' of {task}' if task else ''} yet. 'make run' trains and releases a first model.")
+        stop(f"No champion{f' of {task}' if task else ''} yet. 'make run' trains and releases a first model.")
     decision = ledger.decision(current.decision_id)
     gate = ledger.gate_of_champion(current)
     if as_json:
-        _print_json({"champion": current, "decision": decision, "gate": gate})
+        print_json({"champion": current, "decision": decision, "gate": gate})
     else:
-        _console().print(champion_panel(current, decision, gate))
+        console().print(champion_panel(current, decision, gate))
 
 
 @app.command()
@@ -48,12 +48,12 @@ def history(task: Task = None, as_json: AsJson = False) -> None:
     current = ledger.champion(task)
     champions = ledger.history(current.task_id) if current else []
     if as_json:
-        _print_json(champions)
+        print_json(champions)
     elif not champions:
-        _console().print(_no_champions(task, ledger), markup=False, highlight=False)
+        console().print(_no_champions(task, ledger), markup=False, highlight=False)
     else:
         reasons = {each.decision_id: ledger.decision(each.decision_id).reason for each in champions}
-        _console().print(champions_table(champions, reasons))
+        console().print(champions_table(champions, reasons))
 
 
 @app.command()
@@ -66,11 +66,11 @@ def decisions(
     """List what was decided, the newest first."""
     found = _ledger().decisions(kind=kind, task_id=task, limit=limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif not found:
-        _console().print("No such decisions yet.")
+        console().print("No such decisions yet.")
     else:
-        _console().print(decisions_table(found))
+        console().print(decisions_table(found))
 
 
 @app.command()
@@ -81,11 +81,11 @@ def decision(
     try:
         found = _ledger().decision(identity)
     except LedgerError as error:
-        _stop(str(error))
+        stop(str(error))
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _console().print(decision_panel(found))
+        console().print(decision_panel(found))
 
 
 def _no_champions(task: str | None, ledger: Ledger) -> str:
@@ -95,23 +95,8 @@ def _no_champions(task: str | None, ledger: Ledger) -> str:
     return "No champions yet. 'make run' trains and releases a first model."
 
 
-def _console() -> Console:
-    """As wide as the terminal; where there is none Rich would take 80 columns and split ids."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-
-
 def _ledger() -> Ledger:
     try:
         return open_ledger(Settings(), create=False)
     except (LedgerError, SQLAlchemyError) as error:
-        _stop(str(error))
-
-
-def _stop(message: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
-    raise typer.Exit(1)
-
-
-def _print_json(content: Any) -> None:
-    plain = TypeAdapter(Any).dump_python(content, mode="json")
-    typer.echo(canonical_json(plain))
+        stop(str(error))

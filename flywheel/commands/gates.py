@@ -1,0 +1,163 @@
+"""Commands about the gate's policy: what it can tell apart, and what another one would have decided."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from flywheel.commands.printing import console, print_json, stop
+from flywheel.commands.tables import verdict
+from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
+from flywheel.policies import GatePolicy
+from flywheel.settings import Settings
+
+DEFAULT_IMAGES = 8000
+WANTED = 0.8
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", "--POLICY", help="YAML: settings of the gate's policy; the others keep their defaults."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def gate_plan(
+    policy: PolicyFile = None,
+    images: Annotated[
+        int | None, typer.Option("--images", "--IMAGES", min=1, help="Frozen images; by default the champion's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many labelled images a gate policy needs, how many gates a frozen set allows, and its power."""
+    from flywheel.evaluation.power import gates_allowed, history, images_needed, plan
+    from flywheel.evaluation.spending import next_comparison
+
+    chosen = read_policy(policy)
+    count, told = (images, "as you asked") if images else _frozen_images()
+    plans = {promotions: plan(count, chosen, promotions) for promotions in range(min(3, chosen.planned_gates))}
+    first = next_comparison(history(1, 0), chosen)
+    last = next_comparison(history(chosen.planned_gates, 0), chosen)
+    summary = {
+        "images": count,
+        "images_needed_first": images_needed(first, chosen, chosen.disagreement, WANTED),
+        "images_needed_last": images_needed(last, chosen, chosen.disagreement, WANTED),
+        "gates_allowed": gates_allowed(count, chosen, chosen.disagreement, WANTED),
+    }
+    if as_json:
+        print_json(
+            {"policy": chosen.model_dump(), **summary, "gates": [gate for part in plans.values() for gate in part]}
+        )
+        return
+    show = console()
+    show.print(
+        f"Policy: a margin of {chosen.margin * 100:g} points, {chosen.planned_gates} gates on one frozen set, "
+        f"{chosen.wrong_promotion_budget:g} as the chance of any wrong promotion over all of them; an equal challenger "
+        f"is expected to differ on {chosen.disagreement:.0%} of the images.",
+        highlight=False,
+    )
+    show.print(
+        f"{count:,} frozen images ({told}) allow {summary['gates_allowed']:,} gates, the last of them with a power of "
+        f"{WANTED:.0%}. The policy needs {summary['images_needed_first']:,} images for its first gate and "
+        f"{summary['images_needed_last']:,} for its last.",
+        highlight=False,
+    )
+    show.print(_plan_table(plans))
+
+
+def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
+    """Judge all recorded gates again, under another policy or (without POLICY) their own."""
+    from flywheel.commands.replaying import replay as judge_again
+
+    chosen = read_policy(policy) if policy else None
+    decisions = list(reversed(_ledger().decisions(kind=Kind.GATE)))
+    found = judge_again(decisions, chosen)
+    if as_json:
+        print_json(found)
+        return
+    table = _table("gates, judged again", ("decision", "model", "recorded", "replayed"))
+    table.add_column("reason", overflow="fold")
+    for each in found:
+        again = verdict(each.replayed) if each.replayed else Text("–")
+        table.add_row(each.decision_id, each.model_id, verdict(each.recorded), again, Text(each.reason))
+    show = console()
+    show.print(table)
+    judged = [each for each in found if each.replayed]
+    changed = sum(each.replayed is not each.recorded for each in judged)
+    same = sum(each.same_bytes for each in judged)
+    show.print(
+        f"{len(judged)} of {len(found)} judged again: {changed} would end otherwise, {same} are the same to the byte.",
+        highlight=False,
+    )
+    if chosen is None and same < len(judged):
+        stop("The same policy must decide the same again; these decisions or the rules were changed since.")
+
+
+def read_policy(file: Path | None) -> GatePolicy:
+    """The policy of a YAML file. Ends the command with what is wrong in it."""
+    if file is None:
+        return GatePolicy()
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        stop(f"{file}: a YAML file of gate settings expected: {error}")
+    if not isinstance(content, dict):
+        stop(f"{file}: settings by name expected, as in “margin: 0.02”; {type(content).__name__} found.")
+    try:
+        return GatePolicy.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        stop(f"{file}: {problems}. Settings: {', '.join(GatePolicy.model_fields)}.")
+
+
+def _frozen_images() -> tuple[int, str]:
+    """As many as the champion was judged on; where there is none, as many as the default policy is made for."""
+    try:
+        ledger = open_ledger(Settings(), create=False)
+        current = ledger.champion()
+        if current is not None:
+            gate = ledger.gate_of_champion(current)
+            return int(_images(gate.evidence)), f"as {current.model_id} was judged on"
+    except (LedgerError, KeyError, TypeError):
+        pass
+    return DEFAULT_IMAGES, "no champion yet: what the default policy is made for"
+
+
+def _images(evidence: dict[str, Any]) -> int:
+    measured = evidence.get("measured") or evidence
+    return int(measured["challenger"]["images"])
+
+
+def _plan_table(plans: dict[int, Any]) -> Table:
+    table = _table("power of each gate, by how many models were promoted before it", ("gate",))
+    for promotions in plans:
+        table.add_column(f"{promotions} before: level", justify="right")
+        table.add_column("equal", justify="right")
+        table.add_column("better", justify="right")
+    for number in range(1, len(plans[0]) + 1):
+        row = [str(number)]
+        for gates in plans.values():
+            gate = next((gate for gate in gates if gate.number == number), None)
+            row += [f"{gate.alpha:.2g}", f"{gate.non_inferior:.2f}", f"{gate.superior:.2f}"] if gate else ["", "", ""]
+        table.add_row(*row)
+    table.caption = "equal: shown non-inferior within the margin; better: by the margin, shown superior"
+    return table
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _ledger() -> Ledger:
+    try:
+        return open_ledger(Settings(), create=False)
+    except LedgerError as error:
+        stop(str(error))
