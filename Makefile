@@ -14,11 +14,14 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum 
 PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LARGEST_LEAK_SHARE \
 	MODEL PRETRAINED WEIGHTS STEM EPOCHS HEAD_EPOCHS BATCH_SIZE OPTIMIZER LEARNING_RATE LAYER_DECAY WEIGHT_DECAY \
 	SCHEDULE WARMUP LABEL_SMOOTHING MIXUP CUTMIX EMA \
-	FLIP SHIFT CUTOUT SEED THREADS LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET DEVICE
+	FLIP SHIFT CUTOUT SEED THREADS DEVICE \
+	LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET \
+	MARGIN PROMOTE_NON_INFERIOR WRONG_PROMOTION_BUDGET PLANNED_GATES DISAGREEMENT SMALLEST_POWER \
+	LARGEST_SLICE_DROP SMALLEST_SLICE SLICE_ERROR LARGEST_ROBUSTNESS_LOSS LARGEST_LATENCY_RATIO LARGEST_SIZE_RATIO
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV
+KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV POLICY
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
@@ -26,7 +29,7 @@ endif
 
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train up down status predict visualize serve champion history decisions bench lock test test-all check docs format clean
+.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay bench lock test test-all check docs format clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -71,6 +74,12 @@ history: $(STAMP) ## the champions of a task, in order
 
 decisions: $(STAMP) ## the ledger's decisions, the newest first
 	@$(PYTHON) -m flywheel.commands decisions
+
+gate-plan: $(STAMP) ## what a gate policy (POLICY=file.yaml) can tell with IMAGES= frozen images
+	@$(PYTHON) -m flywheel.commands gate-plan $(call given,POLICY IMAGES)
+
+replay: $(STAMP) ## judge all recorded gates again, under their own policy or POLICY=file.yaml
+	@$(PYTHON) -m flywheel.commands replay $(call given,POLICY)
 
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
 	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE)

@@ -21,6 +21,7 @@ from tasks.stages import (
     make_dataset,
     measure,
     package,
+    plan_gate,
     report_on,
     serve_once,
     train_model,
@@ -56,6 +57,7 @@ def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
         demand_model(parameters.recipe, packing.packed_size, initial)
         data = prepare(packing)
         champion = champion_of(data.dataset.task_id)
+        plan_gate(data.dataset, champion, parameters, initial)
         model = train_model(data.dataset, parameters.recipe, parameters.device, initial)
         evaluation = measure(model, data.dataset)
         gate = judge(evaluation, champion, data.dataset, parameters.gate)

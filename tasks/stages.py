@@ -15,6 +15,7 @@ from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
 from flywheel.ledger import Champion, open_ledger
 from flywheel.model.initial_weights import find_initial_weights
+from flywheel.policies import GatePolicy
 from flywheel.records import (
     DatasetVersion,
     Evaluation,
@@ -29,7 +30,7 @@ from flywheel.records import (
     TrainedModel,
     ValidationResult,
 )
-from flywheel.settings import DataParameters, GatePolicy, Recipe, Settings, TrainingParameters
+from flywheel.settings import DataParameters, Recipe, Settings, TrainingParameters
 from tasks.artifacts import (
     TrainingProgress,
     show_dataset,
@@ -39,7 +40,9 @@ from tasks.artifacts import (
     show_report,
     show_validation,
 )
-from tasks.evaluation import evaluate_model, judge_model
+from tasks.evaluation import evaluate_model
+from tasks.gate import judge_model
+from tasks.gate_plan import demand_power
 from tasks.gpu_slot import gpu_slot, is_trained
 from tasks.packaging import package_model, smoke_test
 from tasks.reporting import reporter, stage
@@ -106,6 +109,16 @@ def validate_dataset(dataset: DatasetVersion, parameters: DataParameters) -> Val
 def champion_of(task_id: str) -> Champion | None:
     """Who is champion at the flow's start: resolved once, and passed on."""
     return open_ledger(Settings()).champion(task_id)
+
+
+def plan_gate(
+    dataset: DatasetVersion, champion: Champion | None, parameters: TrainingParameters, initial: InitialWeights | None
+) -> None:
+    """Refuse to train what the gate could hardly promote; a model that is trained already is only judged."""
+    settings = Settings()
+    chosen = choose_device(parameters.device)
+    if not is_trained(dataset, parameters.recipe, chosen, settings.paths, initial):
+        demand_power(dataset, champion, parameters.gate, open_ledger(settings), settings.paths)
 
 
 @stage("find weights", "find the first weights of {recipe.model}")
