@@ -14,6 +14,9 @@ from flywheel.model.reference import Reference, fit_projection, write_reference
 from flywheel.model.training import fit
 from flywheel.records import TrainedModel
 from flywheel.settings import Recipe
+from tests.tasks.judged_project import project, trained
+
+__all__ = ["project", "trained"]
 
 SIZE = 32
 CLASSES = ("zero", "one", "two")
