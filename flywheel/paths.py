@@ -80,5 +80,10 @@ class Paths:
         return self.state / "ledger.db"
 
     @property
+    def ledger_head(self) -> Path:
+        """The last link of the ledger's hash chain, kept outside the database."""
+        return self.state / "ledger-head.json"
+
+    @property
     def bentoml(self) -> Path:
         return self.state / "bentoml"

@@ -1,6 +1,8 @@
-"""The operational database: append-only decisions, evaluation set uses and champions."""
+"""The operational database: append-only decisions, evaluation set uses and champions, in a hash chain."""
 
-from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, Kind, LedgerError
-from flywheel.ledger.ledger import Ledger, open_ledger
+from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, JudgedUse, Kind, LedgerError
+from flywheel.ledger.ledger import Ledger, migrate_ledger, open_ledger
+from flywheel.ledger.verification import ChainReport
 
-__all__ = ["Champion", "Decision", "EvaluationSetUse", "Kind", "Ledger", "LedgerError", "open_ledger"]
+__all__ = ["ChainReport", "Champion", "Decision", "EvaluationSetUse", "JudgedUse", "Kind", "Ledger", "LedgerError"]
+__all__ += ["migrate_ledger", "open_ledger"]

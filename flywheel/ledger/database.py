@@ -1,59 +1,131 @@
-"""The one place that opens the operational database."""
+"""The one place that opens the operational database: SQLite in a file, or Postgres."""
 
 import sqlite3
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from flywheel.identity import canonical_json
 from flywheel.ledger.entries import LedgerError
-from flywheel.ledger.tables import metadata
+from flywheel.ledger.schema import LATEST, schema_version, upgrade
 
 # A writer's transaction takes milliseconds; one that waits this long has met a stuck process.
 BUSY_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_S = 10
+WRITERS_LOCK = 0x666C7977  # any number that no other program in the same Postgres database takes
+EXAMPLES = "sqlite:////srv/ledger.db or postgresql://user@host/database"
 
 
-def database_file(url: str) -> Path:
-    """The file behind a SQLite URL. Raises LedgerError for any other database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        shown = parsed.render_as_string(hide_password=True)
-        raise LedgerError(f"{shown}: a ledger is a SQLite file, sqlite:///<path>. Correct FLYWHEEL_DATABASE_URL.")
-    return Path(str(parsed.database))
+def database_url(text: str) -> URL:
+    """The URL with its driver. Raises LedgerError for a database that is neither a SQLite file nor a Postgres."""
+    try:
+        url = make_url("postgresql" + text.removeprefix("postgres") if text.startswith("postgres:") else text)
+    except ArgumentError:
+        raise LedgerError(f"FLYWHEEL_DATABASE_URL can't be read as a URL. Write it as {EXAMPLES}.") from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        raise LedgerError(
+            f"{shown(url)}: a ledger is a SQLite file or a Postgres database. Set FLYWHEEL_DATABASE_URL to {EXAMPLES}."
+        )
+    return url
 
 
-def open_engine(url: str, *, create: bool) -> Engine:
-    """An engine whose database exists with all its tables.
+def sqlite_file(url: URL) -> Path | None:
+    """The file behind a SQLite URL; None for a Postgres."""
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
-    Raises LedgerError where there is none and `create` is false, or where the file is no ledger.
+
+def shown(url: URL) -> str:
+    """Without its password, for messages."""
+    return url.render_as_string(hide_password=True)
+
+
+def open_engine(url: URL, *, create: bool) -> tuple[Engine, bool]:
+    """An engine whose database stands at the latest schema, and whether it was brought there now.
+
+    A SQLite file is made and migrated here. A Postgres is only looked at: many programs may use it, and a person says
+    when it is migrated. Raises LedgerError where there is no ledger and `create` is false, or where it can't be used.
     """
-    file = database_file(url)
-    if not create and not file.is_file():
-        raise LedgerError(f"{file}: no ledger yet. 'make run' trains a first model and makes it.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # no pool: a connection costs 0.1 ms, and none is carried into a forked process or left open on a moved file
+    file = sqlite_file(url)
+    if file is not None and not file.is_file():
+        if not create:
+            raise LedgerError(f"{file}: no ledger yet. 'make run' trains a first model and makes it.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    engine = _engine(url)
+    with _told(url), engine.begin() as connection:
+        version = schema_version(connection)
+    if version != LATEST:
+        if file is None:
+            raise LedgerError(
+                f"{shown(url)}: schema {LATEST} expected, {version or 'none'} found. Run 'make migrate' once."
+            )
+        migrate(url)
+    return engine, version != LATEST
+
+
+def migrate(url: URL) -> str | None:
+    """Bring the database to the latest schema, in one transaction; returns the schema that it had.
+
+    Two processes that do it at once do it once. Raises LedgerError where it can't be opened, or a newer flywheel has
+    made it.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with _told(url), writing(_engine(url)) as connection:
+        return upgrade(connection)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that holds the ledger's one writer's lock from its start, so that what it reads can't change before
+    it writes. It commits at the end and rolls back on an error."""
+    with engine.execution_options(begin="IMMEDIATE").begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS_LOCK})
+        yield connection
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose readings are all of one moment, whatever is written meanwhile."""
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with engine.execution_options(**options).begin() as connection:
+        yield connection
+
+
+def _engine(url: URL) -> Engine:
+    # no pool: a connection costs a millisecond, and none is carried into a forked process or left open on a moved file
+    if url.get_backend_name() == "postgresql":
+        waits = {"connect_timeout": CONNECT_TIMEOUT_S}
+        return create_engine(url, poolclass=NullPool, json_serializer=canonical_json, connect_args=waits)
     engine = create_engine(url, poolclass=NullPool, json_serializer=canonical_json)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
-    try:
-        with writing(engine) as connection:
-            metadata.create_all(connection)
-    except DBAPIError as error:
-        raise LedgerError(
-            f"{file}: can't be opened as a ledger ({error.orig}). Move the file away, or correct FLYWHEEL_DATABASE_URL."
-        ) from error
     return engine
 
 
-def writing(engine: Engine) -> AbstractContextManager[Connection]:
-    """A transaction that holds SQLite's writer lock from its start, so that what it reads can't change before it
-    writes. Use it as a context manager; it commits at the end and rolls back on an error."""
-    return engine.execution_options(begin="IMMEDIATE").begin()
+@contextmanager
+def _told(url: URL) -> Iterator[None]:
+    """What the driver says, as a sentence that names the ledger and hides its password."""
+    try:
+        yield
+    except DBAPIError as error:
+        said = " ".join(str(error.orig).split())
+        told = sqlite_file(url) or shown(url)
+        next_step = "Move the file away, or correct" if sqlite_file(url) else "Start the server, or correct"
+        raise LedgerError(
+            f"{told}: can't be opened as a ledger ({said}). {next_step} FLYWHEEL_DATABASE_URL."
+        ) from error
 
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -19,7 +19,11 @@ class Kind(StrEnum):
     """What was decided."""
 
     GATE = "gate"
-    PROMOTION = "promotion"
+    PROMOTION = "promotion"  # on a gate
+    FORCE = "force"  # a person's, although the gate did not pass
+    ROLLBACK = "rollback"
+    DRIFT = "drift"
+    RETRAIN = "retrain"
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,21 @@ class EvaluationSetUse:
 
 
 @dataclass(frozen=True)
+class JudgedUse:
+    """A use of an evaluation set with the decision that spent it: its inputs, its verdict, its evidence."""
+
+    use: EvaluationSetUse
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class Champion:
     """A model in its time as a task's champion. The task's last row is its champion now."""
 
     position: int  # in the order of promotions, over all tasks
     task_id: str
     model_id: str
-    decision_id: str  # the promotion that made it champion
+    decision_id: str  # the promotion, force or rollback that made it champion
     bento_tag: str
     since: datetime  # UTC
 

@@ -1,29 +1,27 @@
 """The ledger: what was decided, on what evidence, and who is champion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, Row, Select, select
+from sqlalchemy import Connection, Engine
 
-from flywheel.identity import canonical_json, code_version
-from flywheel.ledger.database import open_engine, writing
+from flywheel.identity import code_version
+from flywheel.ledger.by_hand import forced, rolled_back
+from flywheel.ledger.chain import last_link, ledger_id
+from flywheel.ledger.database import database_url, migrate, open_engine, shown, snapshot, sqlite_file, writing
 from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, Json, Kind, LedgerError, decision_id, utc_now
+from flywheel.ledger.heads import HeadFile, demand_head
 from flywheel.ledger.promotion import Expected, check_gate, decide, released, standing
-from flywheel.ledger.rows import (
-    append_champion,
-    append_decision,
-    append_use,
-    champion_of,
-    current_champion,
-    decision_of,
-    find_decision,
-    use_of,
-)
-from flywheel.ledger.tables import champions, decisions, evaluation_set_uses
-from flywheel.records import GateVerdict, Release, Verdict, as_dict, from_json
+from flywheel.ledger.reading import LedgerReader, gate_of
+from flywheel.ledger.rows import append_champion, append_decision, append_use, current_champion, find_decision
+from flywheel.ledger.verification import ChainReport, verify_chain
+from flywheel.records import GateVerdict, Release, Verdict, as_dict
 from flywheel.settings import Settings
+
+__all__ = ["Clock", "Ledger", "gate_of", "migrate_ledger", "open_ledger"]
 
 Clock = Callable[[], datetime]
 
@@ -31,20 +29,47 @@ Clock = Callable[[], datetime]
 DECIDING_ROOMS = ("evaluation", "ledger")
 
 
-def open_ledger(where: Settings | str, *, create: bool = True) -> "Ledger":
-    """The ledger of these settings, or at a URL; made on first use.
+def open_ledger(where: Settings | str, *, create: bool = True, head: Path | None = None) -> "Ledger":
+    """The ledger of these settings, or at a URL. A SQLite one is made, or migrated, on first use.
 
-    Raises LedgerError where it does not exist and `create` is false, or where the URL is no SQLite file.
+    `head` is the file that keeps the chain's last link: by default the settings' own, or one beside a SQLite file.
+    Raises LedgerError where the ledger does not exist and `create` is false, where a Postgres awaits 'make migrate',
+    and where the URL is of neither.
     """
-    url = where.ledger_url if isinstance(where, Settings) else where
-    return Ledger(open_engine(url, create=create))
+    url = database_url(where.ledger_url if isinstance(where, Settings) else where)
+    heads = _head_file(where, head)
+    engine, migrated = open_engine(url, create=create)
+    ledger = Ledger(engine, heads)
+    if migrated:
+        ledger.note_head()
+    return ledger
 
 
-class Ledger:
+def migrate_ledger(settings: Settings) -> tuple[str, str | None]:
+    """Bring the ledger to the latest schema; returns where it is, without a password, and the schema that it had."""
+    url = database_url(settings.ledger_url)
+    before = migrate(url)
+    open_ledger(settings).note_head()
+    return shown(url), before
+
+
+def _head_file(where: Settings | str, head: Path | None) -> HeadFile:
+    if head is not None:
+        return HeadFile(head)
+    if isinstance(where, Settings):
+        return HeadFile(where.paths.ledger_head)
+    file = sqlite_file(database_url(where))
+    if file is None:
+        raise LedgerError("A Postgres ledger keeps its head in a file outside the database: name it by head=….")
+    return HeadFile(file.with_name(f"{file.stem}-head.json"))
+
+
+class Ledger(LedgerReader):
     """Reads and appends. Safe to share between threads; every process opens its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, heads: HeadFile) -> None:
+        super().__init__(engine)
+        self._heads = heads
 
     def record_gate(
         self, verdict: GateVerdict, *, inputs: Json, policy: Json, evidence: Json, clock: Clock = utc_now
@@ -74,7 +99,7 @@ class Ledger:
             decision_id=entry.id,
             at=entry.created_at,
         )
-        with writing(self._engine) as connection:
+        with self._appending() as connection:
             recorded = append_decision(connection, entry)
             append_use(connection, use)
         return gate_of(recorded)
@@ -89,15 +114,17 @@ class Ledger:
         clock: Clock = utc_now,
         *,
         expected_champion: str | Expected | None = Expected.AS_JUDGED,
+        artifacts: Json | None = None,
     ) -> Release:
         """Make a model its task's champion, in one transaction with the decision that says so.
 
         The champion must still be the one that the gate compared with, or `expected_champion` where that is given
         (None: the task has none). A gate that did not pass, or a champion that moved meanwhile, is a recorded
         refusal: `promoted` is false, the champion stays, and the reason says why. A model that is champion already
-        with this Bento is left as it is. Raises LedgerError where the gate decision is unknown or not of this model.
+        with this Bento is left as it is. `artifacts` are hashes of what is promoted, kept as evidence. Raises
+        LedgerError where the gate decision is unknown or not of this model.
         """
-        with writing(self._engine) as connection:
+        with self._appending() as connection:
             gate = find_decision(connection, gate_decision_id)
             if gate is None:
                 raise LedgerError(f"{gate_decision_id}: no such gate decision. 'flywheel decisions' lists them all.")
@@ -106,73 +133,96 @@ class Ledger:
             if current and (current.model_id, current.bento_tag) == (model_id, bento_tag):
                 return standing(current)
             at = clock()
-            entry = decide(gate, current, bento_tag, expected_champion, reason, at=at, code=deciding_code())
+            entry = decide(
+                gate, current, bento_tag, expected_champion, reason, artifacts or {}, at=at, code=deciding_code()
+            )
             recorded = append_decision(connection, entry)
             if recorded.verdict is Verdict.PASS:
                 append_champion(connection, recorded, at)
         return released(recorded, current)
 
-    def champion(self, task_id: str | None = None) -> Champion | None:
-        """The task's champion; without a task, that of the task that was promoted last."""
-        with self._engine.begin() as connection:
-            return current_champion(connection, task_id)
+    def force(
+        self, gate: Decision, bento_tag: str, *, reason: str, who: str, artifacts: Json, clock: Clock = utc_now
+    ) -> Release:
+        """Make the model of a gate decision champion whatever the gate said: a person's decision, by name and reason.
 
-    def history(self, task_id: str | None = None) -> list[Champion]:
-        """All champions of a task, or of every task, the newest first."""
-        query = select(champions).order_by(champions.c.position.desc())
-        if task_id is not None:
-            query = query.where(champions.c.task_id == task_id)
-        return [champion_of(row) for row in self._rows(query)]
+        A model that is champion already with this Bento is left as it is. Raises LedgerError without a reason or name.
+        """
+        if not reason.strip() or not who.strip():
+            raise LedgerError("A forced promotion needs a reason and a name: both stay on record.")
+        check_gate(gate, gate.task_id, gate.inputs["model_id"])
+        with self._appending() as connection:
+            current = current_champion(connection, gate.task_id)
+            if current and (current.model_id, current.bento_tag) == (gate.inputs["model_id"], bento_tag):
+                return standing(current)
+            at, code = clock(), deciding_code()
+            entry = forced(gate, bento_tag, current, artifacts, reason=reason.strip(), who=who, at=at, code=code)
+            append_champion(connection, append_decision(connection, entry), at)
+        return released(entry, current)
 
-    def decision(self, identity: str) -> Decision:
-        """The decision whose id begins so. Raises LedgerError where there is none, or several."""
-        query = select(decisions).where(decisions.c.id.startswith(identity, autoescape=True)).limit(2)
-        rows = self._rows(query)
-        if len(rows) != 1 or not identity:
-            found = "several decisions begin so" if rows else "no such decision"
-            raise LedgerError(f"“{identity}”: {found}. 'flywheel decisions' lists them all.")
-        return decision_of(rows[0])
+    def rollback(
+        self, current: Champion, target: Champion, *, reason: str, who: str, artifacts: Json, clock: Clock = utc_now
+    ) -> Release:
+        """Make the champion before the current one champion again. Raises LedgerError where it moved meanwhile."""
+        made_by = self.decision(target.decision_id)
+        previous = self.previous_champion(current.task_id)
+        with self._appending() as connection:
+            found = current_champion(connection, current.task_id)
+            # who was before a champion never changes, so what was read outside the lock holds if the champion does
+            if found != current or previous != target:
+                raise LedgerError(f"The champion of {current.task_id} moved meanwhile. Look at it, and decide again.")
+            at, code = clock(), deciding_code()
+            entry = rolled_back(target, made_by, current, artifacts, reason=reason, who=who, at=at, code=code)
+            append_champion(connection, append_decision(connection, entry), at)
+        return released(entry, current)
 
-    def decisions(
+    def record(
         self,
+        kind: Kind,
+        task_id: str,
         *,
-        kind: Kind | None = None,
-        task_id: str | None = None,
-        model_id: str | None = None,
-        limit: int | None = None,
-    ) -> list[Decision]:
-        """Decisions of this kind, on this task, about this model, the newest first."""
-        query = select(decisions).order_by(decisions.c.position.desc()).limit(limit)
-        if kind is not None:
-            query = query.where(decisions.c.kind == kind.value)
-        if task_id is not None:
-            query = query.where(decisions.c.task_id == task_id)
-        if model_id is not None:
-            query = query.where(decisions.c.inputs["model_id"].as_string() == model_id)
-        return [decision_of(row) for row in self._rows(query)]
+        inputs: Json,
+        policy: Json,
+        evidence: Json,
+        verdict: Verdict,
+        reason: str,
+        clock: Clock = utc_now,
+    ) -> Decision:
+        """Append a decision that moves nothing: drift, retrain. The recorded one where the same was decided before.
 
-    def gate_of_champion(self, champion: Champion) -> Decision:
-        """The gate decision on which a champion was promoted."""
-        return self.decision(self.decision(champion.decision_id).inputs["gate_decision_id"])
+        Raises LedgerError for a kind that comes with a use or a champion, which its own method appends.
+        """
+        if kind not in {Kind.DRIFT, Kind.RETRAIN}:
+            raise LedgerError(f"A {kind} decision is recorded with what it brings about, by its own method.")
+        identity, code = decision_id(kind, inputs, policy), deciding_code()
+        entry = Decision(identity, kind, task_id, inputs, policy, evidence, verdict, reason, clock(), code)
+        with self._appending() as connection:
+            return append_decision(connection, entry)
 
-    def evaluation_set_uses(self, evaluation_set_id: str) -> list[EvaluationSetUse]:
-        """What the evaluation set was asked so far, the oldest first."""
-        uses = evaluation_set_uses
-        query = select(uses).where(uses.c.evaluation_set_id == evaluation_set_id).order_by(uses.c.position)
-        return [use_of(row) for row in self._rows(query)]
+    def verify(self) -> ChainReport:
+        """Compare every row with the hash chain, and the chain's end with the head that is kept outside."""
+        heads = self._heads.read()  # before the rows: what the head names is committed by then
+        with snapshot(self._engine) as connection:
+            return verify_chain(connection, heads, self._heads.path)
 
-    def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+    def note_head(self) -> None:
+        """Write the chain's last link into the head's file, where that is behind."""
         with self._engine.begin() as connection:
-            return list(connection.execute(query))
+            identity, link = ledger_id(connection), last_link(connection)
+        self._heads.advance(identity, link)
+
+    @contextmanager
+    def _appending(self) -> Iterator[Connection]:
+        """A writer's transaction; the head's file follows it. Raises LedgerError where the ledger has lost rows."""
+        with writing(self._engine) as connection:
+            identity = ledger_id(connection)
+            demand_head(connection, self._heads.read().get(identity), self._heads.path)
+            yield connection
+            link = last_link(connection)
+        self._heads.advance(identity, link)
 
 
-def gate_of(decision: Decision) -> GateVerdict:
-    """The verdict that a gate decision recorded. Raises LedgerError for a decision of another kind."""
-    if decision.kind is not Kind.GATE:
-        raise LedgerError(f"{decision.id} is a {decision.kind} decision, a gate's was expected.")
-    return from_json(GateVerdict, canonical_json(decision.evidence["gate"]))
-
-
+@cache
 def deciding_code() -> str:
     """The hash of the code that judges and records."""
     return code_version(Path(__file__).resolve().parent.parent, DECIDING_ROOMS)

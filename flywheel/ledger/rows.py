@@ -4,8 +4,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
+from flywheel.ledger.chain import append
 from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, Kind
 from flywheel.ledger.tables import champions, decisions, evaluation_set_uses
 from flywheel.records import Verdict
@@ -33,7 +34,7 @@ def append_decision(connection: Connection, entry: Decision) -> Decision:
     """Append it, or return the decision that already stands under its id: what is decided is decided."""
     recorded = find_decision(connection, entry.id)
     if recorded is None:
-        connection.execute(insert(decisions).values(**asdict(entry)))
+        append(connection, decisions, asdict(entry))
     return recorded or entry
 
 
@@ -46,7 +47,7 @@ def append_use(connection: Connection, use: EvaluationSetUse) -> None:
         table.champion_id == use.champion_id,
     )
     if connection.execute(same).one_or_none() is None:
-        connection.execute(insert(evaluation_set_uses).values(**asdict(use)))
+        append(connection, evaluation_set_uses, asdict(use))
 
 
 def current_champion(connection: Connection, task_id: str | None) -> Champion | None:
@@ -58,13 +59,13 @@ def current_champion(connection: Connection, task_id: str | None) -> Champion | 
     return champion_of(row) if row else None
 
 
-def append_champion(connection: Connection, promotion: Decision, since: datetime) -> None:
-    connection.execute(
-        insert(champions).values(
-            task_id=promotion.task_id,
-            model_id=promotion.inputs["model_id"],
-            decision_id=promotion.id,
-            bento_tag=promotion.inputs["bento_tag"],
-            since=since,
-        )
-    )
+def append_champion(connection: Connection, decision: Decision, since: datetime) -> None:
+    """Whom a promotion, a force or a rollback made champion."""
+    values = {
+        "task_id": decision.task_id,
+        "model_id": decision.inputs["model_id"],
+        "decision_id": decision.id,
+        "bento_tag": decision.inputs["bento_tag"],
+        "since": since,
+    }
+    append(connection, champions, values)

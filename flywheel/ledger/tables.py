@@ -1,9 +1,8 @@
-"""The ledger's tables. All are append-only, and the database itself refuses anything else."""
+"""The ledger's tables, as queries see them. All are append-only; `migrations/` makes them, and what refuses changes."""
 
 from datetime import UTC, datetime
 
 from sqlalchemy import (
-    DDL,
     JSON,
     Column,
     DateTime,
@@ -16,7 +15,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    event,
 )
 
 
@@ -80,29 +78,15 @@ champions = Table(
     sqlite_autoincrement=True,
 )
 
-# INSERT OR REPLACE removes the row that is in its way without firing a DELETE trigger: the third trigger is for it.
-SQLITE_APPEND_ONLY = {
-    "no_update": "BEFORE UPDATE ON {table}",
-    "no_delete": "BEFORE DELETE ON {table}",
-    "no_replace": "BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE {same})",
-}
-UNIQUE_KEYS = {
-    decisions: "position = NEW.position OR id = NEW.id",
-    evaluation_set_uses: "position = NEW.position OR (evaluation_set_id = NEW.evaluation_set_id "
-    "AND model_id = NEW.model_id AND champion_id = NEW.champion_id)",
-    champions: "position = NEW.position OR decision_id = NEW.decision_id",
-}
+# One link for every row of the tables above, in the one order in which all of them were written.
+chain = Table(
+    "chain",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("row_table", String(32), nullable=False),
+    Column("row_position", Integer, nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    UniqueConstraint("row_table", "row_position"),
+)
 
-
-def _refuse_changes(table: Table, same: str) -> None:
-    """Create the table's triggers with it; another database gets its own DDL beside this one."""
-    for name, when in SQLITE_APPEND_ONLY.items():
-        text = (
-            f"CREATE TRIGGER {table.name}_{name} {when.format(table=table.name, same=same)} "
-            f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
-        )
-        event.listen(table, "after_create", DDL(text).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
-
-
-for _table, _same in UNIQUE_KEYS.items():
-    _refuse_changes(_table, _same)
+CHAINED = (decisions, evaluation_set_uses, champions)
