@@ -36,7 +36,8 @@ class Registration:
     @cached_property
     def version(self) -> str:
         """The hash of all that a deployment's form and parameters come from; unchanged, nothing is deployed again."""
-        files = [PREFECT_YAML, PROJECT / "flywheel" / "settings.py", *sorted((PROJECT / "flows").glob("*.py"))]
+        core = PROJECT / "flywheel"
+        files = [PREFECT_YAML, core / "settings.py", core / "policies.py", *sorted((PROJECT / "flows").glob("*.py"))]
         return digest([str(PROJECT), *(digest_of_file(file) for file in files)])[:NAME_DIGITS]
 
     def register(self, client: "SyncPrefectClient") -> bool:

@@ -221,3 +221,11 @@ class ReleaseParameters(BaseModel):
 
     gate_decision: str = Field(pattern=r"^dec-[0-9a-f]{12}$", description="The gate's decision on the model.")
     bento_tag: str = Field(min_length=3, description="The Bento that carries the model, as name:version.")
+
+
+class ApprovalParameters(ReleaseParameters):
+    """The parameters of `approve-promotion`."""
+
+    wait_hours: float = Field(
+        default=72, gt=0, le=24 * 30, description="Without an answer by then the run fails, and the champion stays."
+    )

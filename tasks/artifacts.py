@@ -140,12 +140,19 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
 @never_fatal
 def show_gate(gate: GateVerdict, evaluation: Evaluation) -> None:
     """The verdict, rule by rule."""
+    text = gate_markdown(gate, evaluation.images)
+    create_markdown_artifact(text, key="gate", description=f"{gate.verdict}: {gate.reason}")
+
+
+def gate_markdown(gate: GateVerdict, images: int | None = None) -> str:
+    """The verdict, rule by rule, as the UI renders it."""
+    on = f"{images:,} images of " if images else ""
     lines = [
         f"# {gate.verdict}",
         f"{_cell(gate.reason)}",
         "",
-        f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, on {evaluation.images:,} "
-        f"images of `{gate.evaluation_set_id}`.",
+        f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, "
+        f"on {on}`{gate.evaluation_set_id}`.",
         "",
         "| rule | verdict | measured | asked | reason |",
         "| --- | --- | ---: | ---: | --- |",
@@ -155,7 +162,7 @@ def show_gate(gate: GateVerdict, evaluation: Evaluation) -> None:
         f"| {_cell(rule.reason)} |"
         for rule in gate.rules
     ]
-    create_markdown_artifact("\n".join(lines), key="gate", description=f"{gate.verdict}: {gate.reason}")
+    return "\n".join(lines)
 
 
 @never_fatal

@@ -7,6 +7,7 @@ stay callable without Prefect.
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from prefect.tasks import exponential_backoff
 
@@ -14,6 +15,7 @@ from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
 from flywheel.ledger import Champion, open_ledger
+from flywheel.ledger.reading import gate_of
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.policies import GatePolicy
 from flywheel.records import (
@@ -33,6 +35,7 @@ from flywheel.records import (
 from flywheel.settings import DataParameters, Recipe, Settings, TrainingParameters
 from tasks.artifacts import (
     TrainingProgress,
+    gate_markdown,
     show_dataset,
     show_gate,
     show_metrics,
@@ -190,13 +193,22 @@ def report_on(
     return page
 
 
+def told_gate(gate_decision: str) -> str:
+    """A gate's verdict in markdown, for the person who is asked."""
+    return gate_markdown(gate_of(open_ledger(Settings()).decision(gate_decision)))
+
+
 @stage("release", "release {bento_tag}")
-def promote(gate_decision: str, bento_tag: str) -> Release:
-    """Make the judged model champion of its task, in one transaction with the decision; or record why not."""
+def promote(gate_decision: str, bento_tag: str, approval: dict[str, Any] | None = None) -> Release:
+    """Make the judged model champion of its task, in one transaction with the decision; or record why not.
+
+    `approval` is what a person said, where one was asked.
+    """
     ledger = open_ledger(Settings())
     gate = ledger.decision(gate_decision)
-    release = ledger.promote(
-        gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, f"It passed its gate {gate.id}: {gate.reason}"
-    )
+    reason = f"It passed its gate {gate.id}: {gate.reason}"
+    if approval is not None and approval["approved"]:
+        reason = f"Approved by {approval['who']}: {approval['reason']} {reason}"
+    release = ledger.promote(gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, reason, approval=approval)
     show_release(release)
     return release

@@ -115,13 +115,15 @@ class Ledger(LedgerReader):
         *,
         expected_champion: str | Expected | None = Expected.AS_JUDGED,
         artifacts: Json | None = None,
+        approval: Json | None = None,
     ) -> Release:
         """Make a model its task's champion, in one transaction with the decision that says so.
 
         The champion must still be the one that the gate compared with, or `expected_champion` where that is given
         (None: the task has none). A gate that did not pass, or a champion that moved meanwhile, is a recorded
         refusal: `promoted` is false, the champion stays, and the reason says why. A model that is champion already
-        with this Bento is left as it is. `artifacts` are hashes of what is promoted, kept as evidence. Raises
+        with this Bento is left as it is. `artifacts` are hashes of what is promoted, kept as evidence; `approval` is
+        what a person said: approved, who, reason. A no, or an answer without name or reason, is a refusal. Raises
         LedgerError where the gate decision is unknown or not of this model.
         """
         with self._appending() as connection:
@@ -134,7 +136,15 @@ class Ledger(LedgerReader):
                 return standing(current)
             at = clock()
             entry = decide(
-                gate, current, bento_tag, expected_champion, reason, artifacts or {}, at=at, code=deciding_code()
+                gate,
+                current,
+                bento_tag,
+                expected_champion,
+                reason,
+                artifacts or {},
+                approval=approval,
+                at=at,
+                code=deciding_code(),
             )
             recorded = append_decision(connection, entry)
             if recorded.verdict is Verdict.PASS:

@@ -35,13 +35,14 @@ def decide(
     reason: str,
     artifacts: Json,
     *,
+    approval: Json | None = None,
     at: datetime,
     code: str,
 ) -> Decision:
     """The promotion, or its refusal with the reason."""
     model_id = gate.inputs["model_id"]
     wanted = gate.inputs["champion_id"] if isinstance(expected, Expected) else expected
-    refusal = _refusal(gate, current, wanted)
+    refusal = _refusal(gate, current, wanted) or _declined(approval)
     inputs: Json = {
         "task_id": gate.task_id,
         "model_id": model_id,
@@ -51,6 +52,8 @@ def decide(
         "champion_id": current.model_id if current else None,
         # a model that comes back after a rollback is promoted by a decision of its own
         "replaces": current.position if current else None,
+        # what a person said is part of the question: a model that was declined may be asked about again
+        **({"approval": approval} if approval is not None else {}),
     }
     return Decision(
         id=decision_id(Kind.PROMOTION, inputs, POLICY),
@@ -77,6 +80,14 @@ def _refusal(gate: Decision, current: Champion | None, wanted: str | None) -> st
             f"the champion now is {found or 'none'}. Judge again."
         )
     return ""
+
+
+def _declined(approval: Json | None) -> str:
+    if approval is None:
+        return ""
+    if not approval["who"] or not approval["reason"]:
+        return "Not promoted: whoever approves or declines gives a name and a reason; both stay on record."
+    return "" if approval["approved"] else f"Not promoted, declined by {approval['who']}: {approval['reason']}"
 
 
 def released(decision: Decision, current: Champion | None) -> Release:

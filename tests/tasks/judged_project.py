@@ -111,5 +111,3 @@ def project(trained, tmp_path, monkeypatch) -> Project:
     monkeypatch.setenv("FLYWHEEL_HOME", str(home))
     monkeypatch.setenv("FLYWHEEL_DATABASE_URL", "")
     return Project(home, trained.data, trained.weak, trained.strong)
-
-

@@ -176,5 +176,3 @@ def test_a_spent_budget_is_the_gates_to_say(defended, evaluations):
     assert "have served all 1 planned comparisons" in verdict.reason
     assert "new labelled images on the frozen side restore it" in verdict.reason
     demand_power(defended.version, defended.ledger.champion(), once, defended.ledger, defended.paths)
-
-

@@ -1,0 +1,31 @@
+"""`approve-promotion`: a model that passed its gate, shown to a person, who lets it through or not.
+
+The run suspends with the verdict as its form in the Prefect UI; nothing waits meanwhile. It is a flow of its own, out of
+the rule that marks silent runs as crashed: a suspended run is silent.
+"""
+
+from prefect import flow
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from flywheel.records import Release
+from flywheel.settings import ApprovalParameters
+from tasks.stages import promote, told_gate
+
+
+class Approval(RunInput):
+    """What the person is asked."""
+
+    approve: bool = Field(default=False, description="Let it become champion. Off: the champion stays.")
+    name: str = Field(default="", max_length=200, description="Who decides. It stays on record.")
+    reason: str = Field(default="", max_length=2000, description="Why. It stays on record.")
+
+
+@flow(name="approve-promotion", flow_run_name="approve {parameters.bento_tag}")
+def approve_promotion(parameters: ApprovalParameters) -> Release:
+    """Wait for a person, then release or refuse; both are recorded with the name and the reason."""
+    asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision), approve=False)
+    answer = suspend_flow_run(wait_for_input=asked, timeout=int(parameters.wait_hours * 3600), key="approval")
+    said = {"approved": answer.approve, "who": answer.name.strip(), "reason": answer.reason.strip()}
+    return promote(parameters.gate_decision, parameters.bento_tag, said)
