@@ -1,7 +1,7 @@
 """`approve-promotion`: a model that passed its gate, shown to a person, who lets it through or not.
 
-The run suspends with the verdict as its form in the Prefect UI; nothing waits meanwhile. It is a flow of its own, out of
-the rule that marks silent runs as crashed: a suspended run is silent.
+The run suspends with the verdict as its form in the Prefect UI; nothing waits meanwhile. It is a flow of its own, out
+of the rule that marks silent runs as crashed: a suspended run is silent.
 """
 
 from prefect import flow

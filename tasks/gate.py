@@ -25,6 +25,7 @@ from flywheel.evaluation.evidence import (
 )
 from flywheel.evaluation.exposure import Exposure, exposure
 from flywheel.evaluation.gates import Inputs, gate_identity, gate_policy, judge
+from flywheel.evaluation.leakage import find_leaks
 from flywheel.evaluation.power import expected_disagreement
 from flywheel.evaluation.record import EvaluationError, Predictions, read_predictions
 from flywheel.identity import name_of
@@ -37,12 +38,15 @@ from flywheel.records import (
     DatasetVersion,
     Evaluation,
     GateVerdict,
+    Interval,
     Parity,
+    ProbeResult,
     Side,
     as_dict,
 )
 from tasks.evaluation import evaluation_of
 from tasks.gate_history import frozen_ids, past_uses
+from tasks.lineage import learned_from
 
 logger = logging.getLogger(__name__)
 
@@ -104,17 +108,17 @@ class _Judgement:
         self.ledger, self.paths, self.parity, self.device = ledger, paths, parity, device
         self.champion_id = champion.model_id if champion else None
         self.meets = champion is not None and champion.model_id != challenger.model_id
+        self.anchor_id = ledger.anchor(version.task_id) if champion else None
         self.problems: dict[str, str] = {}
 
     def decide(self, clock: Clock) -> GateVerdict:
-        anchor_id = self.ledger.anchor(self.version.task_id) if self.champion_id else None
-        rivals = {"champion": self.champion_id, "anchor": anchor_id} if self.meets else {}
+        rivals = {"champion": self.champion_id, "anchor": self.anchor_id} if self.meets else {}
         measured = {role: self._rival(role, model) for role, model in rivals.items() if model}
-        inputs = self._inputs(anchor_id, measured)
+        inputs = self._inputs(measured)
         known = self._recorded(inputs)
         if known is not None:
             return known
-        evidence = self._evidence(anchor_id, measured)
+        evidence = self._evidence(measured)
         verdict = judge(evidence, self.policy, inputs)
         recorded = self.ledger.record_gate(
             verdict,
@@ -133,7 +137,7 @@ class _Judgement:
         except LedgerError:
             return None
 
-    def _inputs(self, anchor_id: str | None, measured: dict[str, Evaluation | None]) -> Inputs:
+    def _inputs(self, measured: dict[str, Evaluation | None]) -> Inputs:
         """What the verdict rests on, by identity; the evidence itself by the hash of its per-image answers."""
         found: Inputs = {
             "task_id": self.version.task_id,
@@ -143,7 +147,7 @@ class _Judgement:
             "evaluation_set_id": self.challenger.evaluation_set_id,
             "evidence_sha256": self.challenger.correct_sha256,
             "champion_id": self.champion_id,
-            "anchor_id": anchor_id,
+            "anchor_id": self.anchor_id,
             "bento_tag": self.parity.bento_tag if self.parity else None,
             "parity": "passed" if self.parity and self.parity.passed else None,
         }
@@ -153,7 +157,7 @@ class _Judgement:
             found[f"{role}_evidence_sha256"] = rival.correct_sha256 if rival else None
         return found
 
-    def _evidence(self, anchor_id: str | None, measured: dict[str, Evaluation | None]) -> GateEvidence:
+    def _evidence(self, measured: dict[str, Evaluation | None]) -> GateEvidence:
         mine = self._try("ece", lambda: read_predictions(self.challenger.folder))
         parts: dict[str, object] = {
             "ece": self._try("ece", lambda: _ece(mine)),
@@ -166,7 +170,7 @@ class _Judgement:
             task_id=self.version.task_id,
             challenger=light(self.challenger),
             champion_id=self.champion_id,
-            anchor_id=anchor_id,
+            anchor_id=self.anchor_id,
             problems=self.problems or None,
             **parts,  # type: ignore[arg-type]
         )
@@ -263,10 +267,42 @@ class _Judgement:
         return CostEvidence(cost.single.ratio, cost.bytes_ratio, cost.single.challenger_ms)
 
     def _leaks(self) -> LeakEvidence:
-        raise NotImplementedError
+        """Of the challenger, of the models that it is compared with, and of what each began as."""
+        models = [self.challenger.model_id, *((self.champion_id, self.anchor_id) if self.meets else ())]
+        seen = {name: data for model in models if model for name, data in learned_from(model, self.paths).items()}
+        leaks = find_leaks(self.version, seen)
+        exact = {leak.image_id for leak in leaks if leak.exact}
+        near = {leak.image_id for leak in leaks} - exact
+        return LeakEvidence(
+            images_checked=self.version.counts[Side.FROZEN],
+            exact=len(exact),
+            near=len(near),
+            examples=tuple(str(leak) for leak in leaks[:EXAMPLES]),
+        )
 
     def _parity(self) -> ParityEvidence:
-        raise NotImplementedError
+        parity = self.parity
+        if parity is None:
+            raise EvaluationError("it was not served")
+        failed = [f"{probe.name}: {_told(probe)}" for probe in parity.failed]
+        return ParityEvidence(
+            bento_tag=parity.bento_tag,
+            probes=len(parity.probes),
+            failed=(parity.problem, *failed) if parity.problem else tuple(failed),
+            largest=parity.largest,
+            tolerance=parity.tolerance,
+        )
+
+
+def _told(probe: ProbeResult) -> str:
+    return probe.problem or f"logits {probe.difference:.2g} apart"
+
+
+def _ece(mine: Predictions | None) -> Interval:
+    from flywheel.evaluation.calibration_error import ece_interval
+
+    answers = _given(mine)
+    return ece_interval(answers.logits, answers.labels)
 
 
 def _given(mine: Predictions | None) -> Predictions:

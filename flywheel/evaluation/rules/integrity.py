@@ -32,12 +32,12 @@ def parity_rule(evidence: GateEvidence) -> RuleResult:
     if parity is None:
         return unknown(rule, f"The served Bento was not compared with the model: {evidence.problem('parity')}.")
     threshold = parity.tolerance
-    if parity.probes < 1:
-        return broken(rule, None, threshold, f"{parity.bento_tag}: no image was sent to it.")
     if parity.failed:
         reason = f"{parity.bento_tag} does not answer as its model does: {'; '.join(parity.failed)}."
         value = parity.largest if parity.largest is not None and isfinite(parity.largest) else None
         return answer(rule, Verdict.FAIL, reason, value, threshold)
+    if parity.probes < 1:
+        return broken(rule, None, threshold, f"{parity.bento_tag}: no image was sent to it.")
     if parity.largest is None or not parity.largest <= threshold:
         return broken(rule, parity.largest, threshold, f"{parity.bento_tag}: its answers were not measured.")
     reason = (
