@@ -14,6 +14,8 @@ from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
 from flywheel.ledger import Champion, open_ledger
+from flywheel.lineage.checks import artifacts_of
+from flywheel.model.folder import read_model
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.records import (
     DatasetVersion,
@@ -180,10 +182,11 @@ def report_on(
 @stage("release", "release {bento_tag}")
 def promote(gate_decision: str, bento_tag: str) -> Release:
     """Make the judged model champion of its task, in one transaction with the decision; or record why not."""
-    ledger = open_ledger(Settings())
+    settings = Settings()
+    ledger = open_ledger(settings)
     gate = ledger.decision(gate_decision)
-    release = ledger.promote(
-        gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, f"It passed its gate {gate.id}: {gate.reason}"
-    )
+    model_id, reason = gate.inputs["model_id"], f"It passed its gate {gate.id}: {gate.reason}"
+    artifacts = artifacts_of(read_model(settings.paths.model(model_id)), settings.paths)
+    release = ledger.promote(gate.task_id, model_id, bento_tag, gate.id, reason, artifacts=artifacts)
     show_release(release)
     return release

@@ -1,5 +1,6 @@
 """The `flywheel` command line: what only reads or writes the ledger, and answers within two seconds."""
 
-from flywheel.commands.application import app
+from flywheel.commands import deciding, proving, reading  # each adds its commands, in the order of 'flywheel --help'
+from flywheel.commands.output import app
 
-__all__ = ["app"]
+__all__ = ["app", "deciding", "proving", "reading"]
