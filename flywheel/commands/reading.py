@@ -35,8 +35,8 @@ def history(task: Task = None, as_json: AsJson = False) -> None:
     elif not champions:
         console().print(_no_champions(task, ledger), markup=False, highlight=False)
     else:
-        reasons = {each.decision_id: ledger.decision(each.decision_id).reason for each in champions}
-        console().print(champions_table(champions, reasons))
+        made_by = {each.decision_id: ledger.decision(each.decision_id) for each in champions}
+        console().print(champions_table(champions, made_by))
 
 
 @app.command()
