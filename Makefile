@@ -21,7 +21,7 @@ PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LAR
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK PORT NAME VENV POLICY
+KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK REASON BENTO PORT NAME VENV POLICY
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
@@ -29,10 +29,11 @@ endif
 
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay bench lock test test-all check docs format clean
+.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay explain rollback promote \
+	verify-ledger migrate bench lock test test-all check docs format clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install: $(STAMP) ## install everything from the lock into .venv
 
@@ -81,6 +82,21 @@ gate-plan: $(STAMP) ## what a gate policy (POLICY=file.yaml) can tell with IMAGE
 replay: $(STAMP) ## judge all recorded gates again, under their own policy or POLICY=file.yaml
 	@$(PYTHON) -m flywheel.commands replay $(call given,POLICY)
 
+explain: $(STAMP) ## what came from what, each thing checked by its hash (MODEL= or IMAGE=, else the champion)
+	@$(PYTHON) -m flywheel.commands explain $(call given,MODEL IMAGE TASK)
+
+rollback: $(STAMP) ## bring the champion before the current one back (REASON="..." TASK=)
+	@$(PYTHON) -m flywheel.commands rollback $(call given,REASON TASK)
+
+promote: $(STAMP) ## make a model champion past its gate, by your own decision (MODEL= REASON="..." BENTO=)
+	@$(PYTHON) -m flywheel.commands promote $(call given,MODEL REASON BENTO)
+
+verify-ledger: $(STAMP) ## tell whether any row of the ledger was changed, removed or slipped in
+	@$(PYTHON) -m flywheel.commands verify-ledger
+
+migrate: $(STAMP) ## bring the ledger's database to this version's schema; SQLite does so by itself
+	@$(PYTHON) -m flywheel.commands migrate
+
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
 	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE)
 
@@ -89,7 +105,7 @@ lock: ## make requirements.txt again from pyproject.toml
 	"$$uv" pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.txt -q
 
 test: $(STAMP) ## the tests
-	@$(PYTHON) -m pytest -m "not slow and not gpu and not postgres and not browser and not network"
+	@$(PYTHON) -m pytest -m "not slow and not gpu and not browser and not network"
 
 test-all: $(STAMP) ## the tests, the slow ones included
 	@$(PYTHON) -m pytest -m "not gpu and not network"

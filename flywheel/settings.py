@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_file=PROJECT / ".env", extra="ignore")
 
     home: Path = Field(default=PROJECT, description="The folder that holds data/, models/, reports/ and .flywheel/.")
-    database_url: str = Field(default="", description="The ledger. Empty: SQLite in .flywheel/ledger.db.")
+    database_url: str = Field(
+        default="", description="The ledger: a SQLite file or a Postgres, by URL. Empty: SQLite in .flywheel/ledger.db."
+    )
     cifar10_url: str = Field(
         default="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
         description="Where cifar-10-binary.tar.gz is downloaded from; name a mirror here.",

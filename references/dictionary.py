@@ -159,7 +159,7 @@ MEANINGS = {
     "decisions": {
         "position": "in the order of recording",
         "id": "dec-…: the hash of kind, inputs and policy",
-        "kind": "gate or promotion",
+        "kind": "gate, promotion, force, rollback, drift or retrain",
         "task_id": "the task that it decides on",
         "inputs": "identities of what it rests on",
         "policy": "the rules' settings and version",
@@ -181,10 +181,17 @@ MEANINGS = {
         "position": "in the order of promotions, over all tasks",
         "task_id": "whose champion",
         "model_id": "the champion",
-        "decision_id": "the promotion that made it champion",
+        "decision_id": "the promotion, force or rollback that made it champion",
         "bento_tag": "the Bento that carries it, as name:version",
         "since": "UTC",
     },
+    "chain": {
+        "position": "0, 1, 2 … without a gap; 0 stands for no row: its hash is the ledger's id",
+        "row_table": "the table of the row that the link stands for",
+        "row_position": "the row's position there",
+        "hash": "SHA-256 of the hash before it and of the row, all its columns",
+    },
+    "Head": {"hash": "of that link"},
     "Score": {"label": "a class"},
     "BatchClassification": {
         "results": "the answers in the order sent; an unreadable image's is an error",
@@ -241,10 +248,13 @@ def _models() -> Iterable[tuple[str, str, list[Row]]]:
 
 
 def _ledger() -> Iterable[tuple[str, str, list[Row]]]:
+    from flywheel.ledger import heads
     from flywheel.ledger.tables import metadata
 
     for name in sorted(metadata.tables):
         yield f"Ledger: {name}", f"The table `{name}`; rows are only added.", _ledger_columns(metadata.tables[name])
+    told = "`.flywheel/ledger-head.json`, by ledger id: the chain's last link, outside the database."
+    yield "Ledger: head", told, _record(heads, "Head")
 
 
 def _answers() -> Iterable[tuple[str, str, list[Row]]]:

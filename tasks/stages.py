@@ -16,6 +16,8 @@ from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version
 from flywheel.ledger import Champion, open_ledger
 from flywheel.ledger.reading import gate_of
+from flywheel.lineage.checks import artifacts_of
+from flywheel.model.folder import read_model
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.policies import GatePolicy
 from flywheel.records import (
@@ -206,11 +208,13 @@ def promote(gate_decision: str, bento_tag: str, approval: dict[str, Any] | None 
 
     `approval` is what a person said, where one was asked.
     """
-    ledger = open_ledger(Settings())
+    settings = Settings()
+    ledger = open_ledger(settings)
     gate = ledger.decision(gate_decision)
-    reason = f"It passed its gate {gate.id}: {gate.reason}"
+    model_id, reason = gate.inputs["model_id"], f"It passed its gate {gate.id}: {gate.reason}"
     if approval is not None and approval["approved"]:
         reason = f"Approved by {approval['who']}: {approval['reason']} {reason}"
-    release = ledger.promote(gate.task_id, gate.inputs["model_id"], bento_tag, gate.id, reason, approval=approval)
+    artifacts = artifacts_of(read_model(settings.paths.model(model_id)), settings.paths)
+    release = ledger.promote(gate.task_id, model_id, bento_tag, gate.id, reason, artifacts=artifacts, approval=approval)
     show_release(release)
     return release

@@ -26,7 +26,8 @@ CORE = {
     "figures": BOTTOM | {"data", "model", "evaluation"},
     "report": BOTTOM | {"data", "model", "evaluation", "figures"},
     "ledger": BOTTOM,
-    "commands": BOTTOM | {"ledger", "evaluation"},
+    "lineage": BOTTOM | {"data", "model", "evaluation", "ledger"},
+    "commands": BOTTOM | {"evaluation", "ledger", "lineage"},
     "presets": BOTTOM,
     "monitoring": BOTTOM | {"data", "model", "evaluation"},
 }

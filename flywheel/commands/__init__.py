@@ -1,5 +1,11 @@
 """The `flywheel` command line: what only reads or writes the ledger, and answers within two seconds."""
 
-from flywheel.commands.application import app
+from flywheel.commands import (  # each adds its commands, in the order of 'flywheel --help'
+    deciding,
+    gates,
+    proving,
+    reading,
+)
+from flywheel.commands.output import app
 
-__all__ = ["app"]
+__all__ = ["app", "deciding", "gates", "proving", "reading"]

@@ -1,5 +1,5 @@
 """`python -m flywheel.commands`, where the `flywheel` script is not on the path."""
 
-from flywheel.commands.application import app
+from flywheel.commands import app
 
 app()

@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from flywheel.commands.printing import console, print_json, stop
+from flywheel.commands.output import AsJson, app, console, existing_ledger, print_json, say, stop
 from flywheel.commands.tables import verdict
-from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
+from flywheel.ledger import Kind, LedgerError, open_ledger
 from flywheel.policies import GatePolicy
 from flywheel.settings import Settings
 
@@ -22,9 +22,9 @@ PolicyFile = Annotated[
     Path | None,
     typer.Option("--policy", "--POLICY", help="YAML: settings of the gate's policy; the others keep their defaults."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+@app.command()
 def gate_plan(
     policy: PolicyFile = None,
     images: Annotated[
@@ -52,28 +52,26 @@ def gate_plan(
             {"policy": chosen.model_dump(), **summary, "gates": [gate for part in plans.values() for gate in part]}
         )
         return
-    show = console()
-    show.print(
+    say(
         f"Policy: a margin of {chosen.margin * 100:g} points, {chosen.planned_gates} gates on one frozen set, "
         f"{chosen.wrong_promotion_budget:g} as the chance of any wrong promotion over all of them; an equal challenger "
-        f"is expected to differ on {chosen.disagreement:.0%} of the images.",
-        highlight=False,
+        f"is expected to differ on {chosen.disagreement:.0%} of the images."
     )
-    show.print(
+    say(
         f"{count:,} frozen images ({told}) allow {summary['gates_allowed']:,} gates, the last of them with a power of "
         f"{WANTED:.0%}. The policy needs {summary['images_needed_first']:,} images for its first gate and "
-        f"{summary['images_needed_last']:,} for its last.",
-        highlight=False,
+        f"{summary['images_needed_last']:,} for its last."
     )
-    show.print(_plan_table(plans))
+    console().print(_plan_table(plans))
 
 
+@app.command()
 def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
     """Judge all recorded gates again, under another policy or (without POLICY) their own."""
     from flywheel.commands.replaying import replay as judge_again
 
     chosen = read_policy(policy) if policy else None
-    decisions = list(reversed(_ledger().decisions(kind=Kind.GATE)))
+    decisions = list(reversed(existing_ledger().decisions(kind=Kind.GATE)))
     found = judge_again(decisions, chosen)
     if as_json:
         print_json(found)
@@ -83,15 +81,11 @@ def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
     for each in found:
         again = verdict(each.replayed) if each.replayed else Text("–")
         table.add_row(each.decision_id, each.model_id, verdict(each.recorded), again, Text(each.reason))
-    show = console()
-    show.print(table)
+    console().print(table)
     judged = [each for each in found if each.replayed]
     changed = sum(each.replayed is not each.recorded for each in judged)
     same = sum(each.same_bytes for each in judged)
-    show.print(
-        f"{len(judged)} of {len(found)} judged again: {changed} would end otherwise, {same} are the same to the byte.",
-        highlight=False,
-    )
+    say(f"{len(judged)} of {len(found)} judged again: {changed} would end otherwise, {same} are the same to the byte.")
     if chosen is None and same < len(judged):
         stop("The same policy must decide the same again; these decisions or the rules were changed since.")
 
@@ -154,10 +148,3 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
     for name in columns:
         table.add_column(name, no_wrap=True)
     return table
-
-
-def _ledger() -> Ledger:
-    try:
-        return open_ledger(Settings(), create=False)
-    except LedgerError as error:
-        stop(str(error))

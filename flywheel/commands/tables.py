@@ -15,25 +15,28 @@ COLOURS = {"pass": "green", "fail": "red", "not enough evidence": "yellow"}
 
 
 def champion_panel(champion: Champion, decision: Decision, gate: Decision) -> RenderableType:
-    """Who, since when, and why."""
+    """Who, since when, why, and where a person decided it, by whom."""
     facts = {
         "champion": champion.model_id,
         "task": champion.task_id,
         "Bento": champion.bento_tag,
         "since": moment(champion.since),
         "why": decision.reason,
-        "promotion": decision.id,
+        decision.kind.value: decision.id,
+        **({"by": decision.inputs["who"]} if "who" in decision.inputs else {}),
         "gate": gate.id,
     }
     return Group(_facts(facts), Text(), rules_table(gate))
 
 
-def champions_table(champions: Sequence[Champion], reasons: dict[str, str]) -> Table:
-    """One row a champion; `reasons` are by decision id."""
-    table = _table(champions[0].task_id, ("since", "model", "decision", "why"))
+def champions_table(champions: Sequence[Champion], decisions: dict[str, Decision]) -> Table:
+    """One row a champion; `decisions` are those that made them, by id."""
+    table = _table(champions[0].task_id, ("since", "model", "decision", "kind", "why"))
     for champion in champions:
-        reason = reasons[champion.decision_id]
-        table.add_row(moment(champion.since), champion.model_id, champion.decision_id, Text(reason))
+        decision = decisions[champion.decision_id]
+        by = f" ({decision.inputs['who']})" if "who" in decision.inputs else ""
+        why = Text(f"{decision.reason}{by}")
+        table.add_row(moment(champion.since), champion.model_id, decision.id, decision.kind, why)
     return table
 
 

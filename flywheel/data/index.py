@@ -55,14 +55,14 @@ def build_index(source: Source, paths: Paths, progress: Progress = silent) -> Im
     tree = read_tree(source.folder)
     files = tree.files
     sweep(paths.interim)
-    fingerprint = _fingerprint(source.folder, tree)
+    fingerprint = files_fingerprint(source.folder, tree)
     found = _find(source, fingerprint, paths)
     if found is not None:
         log.info("index %s of %s is up to date: %d images", found.id, source.name, found.images)
         return found
     table = pa.concat_tables([*_measured(source.folder, files, progress), SCHEMA.empty_table()])
     table = table.take(pa.compute.sort_indices(table, [(key, "ascending") for key in ("split", "label", "path")]))
-    identity = _identity(table, tree.classes)
+    identity = index_identity(table, tree.classes)
     index = ImageIndex(
         id=identity,
         path=paths.index(identity) / TABLE,
@@ -173,14 +173,14 @@ def _measurable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
-def _identity(table: pa.Table, classes: tuple[str, ...]) -> str:
-    """Content only, not times: a copy of the folder has the same index."""
+def index_identity(table: pa.Table, classes: tuple[str, ...]) -> str:
+    """`idx-…` of an index's rows. Content only, not times: a copy of the folder has the same index."""
     columns = [table[name].to_pylist() for name in ("split", "label", "path", "image_id", "bytes", "decode_ok")]
     rows = digest_of_lines(canonical_json(row) for row in zip(*columns, strict=True))
     return name_of("idx", [FORMAT, list(classes), rows])
 
 
-def _fingerprint(folder: Path, tree: Tree) -> str:
+def files_fingerprint(folder: Path, tree: Tree) -> str:
     """Of the classes, and of path, size and time of every file: it says unread that they are the same as before."""
 
     def line(file: ImageFile) -> str:

@@ -103,7 +103,7 @@ def build_version(
     classes = tuple(sorted(set(usable["label"])))
     assigned = assign_sides(usable, parameters, earlier_sides(paths, task_id(classes)))
     kept = assigned[assigned["why"] == ""].reset_index(drop=True)
-    version_id = _identity(kept, classes, parameters)
+    version_id = version_identity(kept, classes, parameters.packed_size, parameters.packed_filter)
     folder = paths.dataset(version_id)
     if not _is_finished(folder, paths):
         with building(folder) as part:
@@ -222,12 +222,10 @@ def evaluation_set_id(ids: Collection[str], labels: Collection[str], classes: Co
     return name_of("evalset", [digest_of_lines(map(canonical_json, rows)), list(classes), role])
 
 
-def _identity(kept: pd.DataFrame, classes: tuple[str, ...], parameters: DataParameters) -> str:
-    rows = zip(kept["image_id"], kept["label"], kept["side"].map(str), strict=True)
-    return name_of(
-        "ds",
-        [digest_of_lines(map(canonical_json, sorted(rows))), classes, parameters.packed_size, parameters.packed_filter],
-    )
+def version_identity(rows: pd.DataFrame, classes: tuple[str, ...], size: int, filter: str) -> str:
+    """`ds-…` of a version's rows (image_id, label, side) and of how they are packed."""
+    lines = sorted(zip(rows["image_id"], rows["label"], rows["side"].map(str), strict=True))
+    return name_of("ds", [digest_of_lines(map(canonical_json, lines)), classes, size, filter])
 
 
 def _shortcut(index: ImageIndex, quarantined: Collection[int], parameters: DataParameters) -> Path:

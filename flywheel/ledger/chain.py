@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, DateTime, Select, Tabl
 
 from flywheel.identity import digest
 from flywheel.ledger.entries import LedgerError
-from flywheel.ledger.tables import UtcDateTime, chain
+from flywheel.ledger.tables import CHAINED, UtcDateTime, chain, decisions
 
 GENESIS = 0  # the position of the link that names the ledger
 
@@ -68,6 +68,24 @@ def find_link(connection: Connection, position: int) -> Link | None:
 
 def all_links(connection: Connection) -> list[Link]:
     return [Link(**row._mapping) for row in connection.execute(select(chain).order_by(chain.c.position))]
+
+
+def decision_fits(connection: Connection, decision_id: str) -> bool:
+    """Whether a decision, and what came with it, are as the chain has them."""
+    found = []
+    for table in CHAINED:
+        named = table.c.id if table is decisions else table.c.decision_id
+        positions = connection.scalars(select(table.c.position).where(named == decision_id)).all()
+        found += [_row_fits(connection, table, position) for position in positions]
+    return bool(found) and all(found)
+
+
+def _row_fits(connection: Connection, table: Table, position: int) -> bool:
+    of_row = (chain.c.row_table == table.name) & (chain.c.row_position == position)
+    link = connection.execute(select(chain).where(of_row)).one_or_none()
+    previous = find_link(connection, link.position - 1) if link else None
+    ((_, row_digest),) = row_digests(connection, table, position)
+    return link is not None and previous is not None and link.hash == link_hash(previous.hash, row_digest)
 
 
 def link_hash(previous: str, row_digest: str) -> str:

@@ -93,6 +93,6 @@ def demand_head(connection: Connection, head: Head | None, path: Path) -> None:
     if link is None or link.hash != head.hash:
         raise LedgerError(
             f"The ledger has lost rows, or they were changed: {path} saw {head.position:,} of them at "
-            f"{head.at:%Y-%m-%d %H:%M} UTC. 'make verify-ledger' says more. Nothing is added to it until then; where an "
+            f"{head.at:%Y-%m-%d %H:%M} UTC. 'make verify-ledger' says more. Nothing is added until then; where an "
             "older copy was put back on purpose, move that file away."
         )

@@ -17,6 +17,7 @@ from flywheel.ledger.heads import HeadFile, demand_head
 from flywheel.ledger.promotion import Expected, check_gate, decide, released, standing
 from flywheel.ledger.reading import LedgerReader, gate_of
 from flywheel.ledger.rows import append_champion, append_decision, append_use, current_champion, find_decision
+from flywheel.ledger.schema import LATEST
 from flywheel.ledger.verification import ChainReport, verify_chain
 from flywheel.records import GateVerdict, Release, Verdict, as_dict
 from flywheel.settings import Settings
@@ -45,12 +46,13 @@ def open_ledger(where: Settings | str, *, create: bool = True, head: Path | None
     return ledger
 
 
-def migrate_ledger(settings: Settings) -> tuple[str, str | None]:
-    """Bring the ledger to the latest schema; returns where it is, without a password, and the schema that it had."""
+def migrate_ledger(settings: Settings) -> tuple[str, str | None, str]:
+    """Bring the ledger to the latest schema; returns where it is, without a password, and the schema that it had and
+    has."""
     url = database_url(settings.ledger_url)
     before = migrate(url)
     open_ledger(settings).note_head()
-    return shown(url), before
+    return shown(url), before, LATEST
 
 
 def _head_file(where: Settings | str, head: Path | None) -> HeadFile:

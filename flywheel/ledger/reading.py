@@ -6,6 +6,8 @@ from sqlalchemy import Engine, Row, Select, select
 
 from flywheel.identity import canonical_json
 from flywheel.ledger.by_hand import anchor_of, previous_champion
+from flywheel.ledger.chain import decision_fits
+from flywheel.ledger.database import snapshot
 from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, JudgedUse, Kind, LedgerError
 from flywheel.ledger.rows import champion_of, current_champion, decision_of, use_of
 from flywheel.ledger.tables import champions, decisions, evaluation_set_uses
@@ -93,6 +95,12 @@ class LedgerReader:
         ]
         by_id = self._by_id(use.decision_id for use in found)
         return [JudgedUse(use, by_id[use.decision_id]) for use in found]
+
+    def is_chained(self, decision_id: str) -> bool:
+        """Whether a decision, and the use or champion that came with it, are as the hash chain has them. A row that
+        came with it and was removed is told by `verify` only."""
+        with snapshot(self._engine) as connection:
+            return decision_fits(connection, decision_id)
 
     def _by_id(self, identities: Any) -> dict[str, Decision]:
         query = select(decisions).where(decisions.c.id.in_(set(identities)))

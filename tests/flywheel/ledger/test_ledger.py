@@ -1,60 +1,26 @@
-"""A real SQLite file each: what is appended stays, and the champion moves only with its decision."""
+"""On SQLite and on Postgres: what is appended stays, and the champion moves only with its decision."""
 
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
+from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy import insert
+from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
-from flywheel.identity import name_of
 from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
+from flywheel.ledger.database import database_url, writing
 from flywheel.ledger.ledger import gate_of
-from flywheel.records import GateVerdict, RuleResult, Verdict
+from flywheel.ledger.tables import champions
+from flywheel.records import Verdict
 from flywheel.settings import PROJECT, Settings
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-POLICY = {"largest_ece": 0.15}
+from tests.flywheel.ledger.judging import NOON, POLICY, gate, promote
 
 
 @pytest.fixture
-def url(tmp_path) -> str:
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
-
-
-@pytest.fixture
-def ledger(url) -> Ledger:
-    return open_ledger(url)
-
-
-def gate(ledger, model="model-a", champion=None, verdict=Verdict.PASS, task="task-1", policy=POLICY, clock=None):
-    inputs = {"model_id": model, "task_id": task, "champion_id": champion, "evaluation_id": f"eval-{model}"}
-    judged = GateVerdict(
-        id=name_of("dec", {"kind": "gate", "inputs": inputs, "policy": policy}),
-        model_id=model,
-        task_id=task,
-        evaluation_id=f"eval-{model}",
-        evaluation_set_id="evalset-1",
-        champion_id=champion,
-        verdict=verdict,
-        rules=(RuleResult("ECE", 0.1, 0.15, verdict, "ECE 0.100 is within 0.150."),),
-        reason="All 1 rules passed." if verdict is Verdict.PASS else "ECE is too large.",
-    )
-    clock = clock or (lambda: NOON)
-    return ledger.record_gate(judged, inputs=inputs, policy=policy, evidence={"images": 100}, clock=clock)
-
-
-def promote(ledger, model="model-a", champion=None, bento="", **more):
-    judged = gate(ledger, model, champion)
-    bento = bento or f"classifier:{model}"
-    return ledger.promote("task-1", model, bento, judged.id, "passed its gate", lambda: NOON, **more)
-
-
-def execute(url: str, statement: str) -> None:
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute(statement)
+def ledger(database) -> Ledger:
+    return database.open()
 
 
 def test_a_gate_comes_back_as_it_was_recorded(ledger):
@@ -196,29 +162,30 @@ def test_a_promotion_needs_the_gate_decision_of_this_model_and_task(ledger):
     assert len(ledger.history()) == 1
 
 
-@pytest.mark.parametrize("table", ["decisions", "champions", "evaluation_set_uses"])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE {table} SET decision_or_id = 'x'",
-        "DELETE FROM {table}",
-        "INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
-    ],
-)
-def test_the_database_itself_refuses_any_change(ledger, url, table, statement):
+CHANGES = {
+    "update": "UPDATE {table} SET {column} = {column}",
+    "delete": "DELETE FROM {table}",
+    "replace": "INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    "truncate": "TRUNCATE {table} CASCADE",
+    "upsert": "INSERT INTO {table} SELECT * FROM {table} ON CONFLICT (position) DO UPDATE SET {column} = ''",
+}
+ONLY_ON = {"replace": "sqlite", "truncate": "postgresql", "upsert": "postgresql"}  # where the statement exists
+
+
+@pytest.mark.parametrize("table", ["decisions", "champions", "evaluation_set_uses", "chain"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_database_itself_refuses_any_change(ledger, database, table, change):
+    if not database.url.startswith(ONLY_ON.get(change, "")):
+        pytest.skip("no such statement there")
     promote(ledger)
-    column = "id" if table == "decisions" else "decision_id"
-    with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only"):
-        execute(url, statement.format(table=table).replace("decision_or_id", column))
+    column = {"decisions": "id", "chain": "hash"}.get(table, "decision_id")
+    with pytest.raises(DatabaseError, match=f"{table} is append-only"):
+        database.execute(CHANGES[change].format(table=table, column=column))
     assert ledger.champion().model_id == "model-a"
+    assert ledger.verify().verdict is Verdict.PASS
 
 
 def test_a_champion_without_a_decision_is_refused(ledger):
-    from sqlalchemy import insert
-
-    from flywheel.ledger.database import writing
-    from flywheel.ledger.tables import champions
-
     row = {"task_id": "t", "model_id": "m", "decision_id": "dec-none", "bento_tag": "b", "since": NOON}
     with pytest.raises(IntegrityError), writing(ledger._engine) as connection:
         connection.execute(insert(champions).values(**row))
@@ -262,9 +229,9 @@ def test_decisions_are_listed_newest_first_by_kind_task_and_model(ledger):
     assert len(ledger.decisions(limit=1)) == 1
 
 
-def test_the_ledger_survives_being_opened_again(url):
-    promote(open_ledger(url))
-    assert open_ledger(url, create=False).champion().model_id == "model-a"
+def test_the_ledger_survives_being_opened_again(database):
+    promote(database.open())
+    assert database.open(create=False).champion().model_id == "model-a"
 
 
 def test_a_missing_ledger_is_not_made_by_a_reader(tmp_path):
@@ -275,37 +242,62 @@ def test_a_missing_ledger_is_not_made_by_a_reader(tmp_path):
     assert (tmp_path / ".flywheel" / "ledger.db").is_file()
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@host/db", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("url", ["mysql://u:secret@host/db", "sqlite://", "sqlite:///:memory:", "u:secret@host/db"])
 def test_another_database_is_refused_without_showing_its_password(url):
-    with pytest.raises(LedgerError, match="a ledger is a SQLite file") as caught:
+    with pytest.raises(LedgerError, match="FLYWHEEL_DATABASE_URL") as caught:
         open_ledger(url)
     assert "secret" not in str(caught.value)
 
 
+def test_a_postgres_that_does_not_answer_is_said_without_its_password(tmp_path):
+    with pytest.raises(LedgerError, match="Start the server") as caught:
+        open_ledger("postgres://u:secret@127.0.0.1:1/db", head=tmp_path / "head.json")
+    assert "127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_decisions_that_move_nothing_are_recorded_once(ledger):
+    for kind in (Kind.DRIFT, Kind.RETRAIN):
+        told = {"inputs": {"window": 1}, "policy": {}, "evidence": {"shift": 0.2}, "verdict": Verdict.FAIL}
+        first = ledger.record(kind, "task-1", **told, reason="It moved.", clock=lambda: NOON)
+        assert ledger.record(kind, "task-1", **told, reason="Again.") == first
+        assert ledger.decisions(kind=kind) == [first]
+    with pytest.raises(LedgerError, match="by its own method"):
+        ledger.record(Kind.ROLLBACK, "task-1", **told, reason="Quietly.")
+
+
 WRITER = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("writer", sys.argv[1])
-module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
-ledger = module.open_ledger(sys.argv[2])
-for number in range(60):
-    module.gate(ledger, f"model-{sys.argv[3]}-{number}")
-module.promote(ledger, f"model-{sys.argv[3]}-0")
+import sys
+from pathlib import Path
+from flywheel.ledger import open_ledger
+from tests.flywheel.ledger.judging import gate, promote
+url, head, name = sys.argv[1:]
+ledger = open_ledger(url, head=Path(head))
+for number in range(20):
+    gate(ledger, f"model-{name}-{number}")
+promote(ledger, f"model-{name}-0")
 """
 
 
-def test_three_processes_that_write_at_once_lose_nothing_and_crown_one(url):
-    """They also race to create the database: each opens it as its first act."""
+def test_three_processes_that_write_at_once_lose_nothing_and_crown_one(database):
+    """A SQLite file they also race to create: each opens it as its first act."""
+    if database.is_sqlite:
+        Path(database_url(database.url).database).unlink()
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, __file__, url, name], cwd=PROJECT, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, database.url, str(database.head), name], cwd=PROJECT, stderr=subprocess.PIPE
+        )
         for name in "abc"
     ]
     for writer in writers:
         _, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, errors.decode()
-    ledger = open_ledger(url)
-    assert len(ledger.decisions(kind=Kind.GATE)) == 180
-    assert len(ledger.evaluation_set_uses("evalset-1")) == 180
+    ledger = database.open()
+    assert len(ledger.decisions(kind=Kind.GATE)) == 60
+    assert len(ledger.evaluation_set_uses("evalset-1")) == 60
     promotions = ledger.decisions(kind=Kind.PROMOTION)
     assert sorted(decision.verdict for decision in promotions) == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
     (champion,) = ledger.history()
     assert ledger.decision(champion.decision_id).verdict is Verdict.PASS
+    report = ledger.verify()
+    assert (report.verdict, report.rows, report.notes) == (Verdict.PASS, 60 + 60 + 3 + 1, ())

@@ -1,35 +1,18 @@
-"""The commands. Each opens the ledger, reads, and shows: nothing is made where there is nothing to read."""
+"""The commands that only read. Each opens the ledger, reads, and shows: nothing is made where there is nothing."""
 
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
-from flywheel.commands.gates import gate_plan, replay
-from flywheel.commands.printing import console, print_json, stop
+from flywheel.commands.output import AsJson, Task, app, console, existing_ledger, print_json, stop
 from flywheel.commands.tables import champion_panel, champions_table, decision_panel, decisions_table
-from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
-from flywheel.settings import Settings
-
-app = typer.Typer(
-    help="Read flywheel's ledger: who is champion, since when, and why.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,
-)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Task = Annotated[str | None, typer.Option("--task", "--TASK", help="task-…; by default the last promoted one.")]
-
-
-app.command()(gate_plan)
-app.command()(replay)
+from flywheel.ledger import Kind, Ledger, LedgerError
 
 
 @app.command()
 def champion(task: Task = None, as_json: AsJson = False) -> None:
     """Show who is champion, since when, and why."""
-    ledger = _ledger()
+    ledger = existing_ledger()
     current = ledger.champion(task)
     if current is None:
         stop(f"No champion{f' of {task}' if task else ''} yet. 'make run' trains and releases a first model.")
@@ -44,7 +27,7 @@ def champion(task: Task = None, as_json: AsJson = False) -> None:
 @app.command()
 def history(task: Task = None, as_json: AsJson = False) -> None:
     """List all champions of a task, the newest first."""
-    ledger = _ledger()
+    ledger = existing_ledger()
     current = ledger.champion(task)
     champions = ledger.history(current.task_id) if current else []
     if as_json:
@@ -52,8 +35,8 @@ def history(task: Task = None, as_json: AsJson = False) -> None:
     elif not champions:
         console().print(_no_champions(task, ledger), markup=False, highlight=False)
     else:
-        reasons = {each.decision_id: ledger.decision(each.decision_id).reason for each in champions}
-        console().print(champions_table(champions, reasons))
+        made_by = {each.decision_id: ledger.decision(each.decision_id) for each in champions}
+        console().print(champions_table(champions, made_by))
 
 
 @app.command()
@@ -64,7 +47,7 @@ def decisions(
     as_json: AsJson = False,
 ) -> None:
     """List what was decided, the newest first."""
-    found = _ledger().decisions(kind=kind, task_id=task, limit=limit)
+    found = existing_ledger().decisions(kind=kind, task_id=task, limit=limit)
     if as_json:
         print_json(found)
     elif not found:
@@ -79,7 +62,7 @@ def decision(
 ) -> None:
     """Show one decision with its inputs, rules and reason."""
     try:
-        found = _ledger().decision(identity)
+        found = existing_ledger().decision(identity)
     except LedgerError as error:
         stop(str(error))
     if as_json:
@@ -93,10 +76,3 @@ def _no_champions(task: str | None, ledger: Ledger) -> str:
     if task and others:
         return f"No champions of {task}. Tasks that have one: {', '.join(others)}."
     return "No champions yet. 'make run' trains and releases a first model."
-
-
-def _ledger() -> Ledger:
-    try:
-        return open_ledger(Settings(), create=False)
-    except (LedgerError, SQLAlchemyError) as error:
-        stop(str(error))

@@ -1,0 +1,71 @@
+"""What a person may do to a champion by hand; the model and its Bento must be whole before the ledger is asked."""
+
+from flywheel.ledger import Decision, Kind, Ledger
+from flywheel.lineage.bentos import bentos_of, check_bento
+from flywheel.lineage.checks import artifacts_of, check_model
+from flywheel.lineage.model import recorded_artifacts
+from flywheel.lineage.node import LineageError, State
+from flywheel.paths import Paths
+from flywheel.records import Release, TrainedModel
+
+
+def force_champion(model_id: str, ledger: Ledger, paths: Paths, *, reason: str, who: str, bento: str = "") -> Release:
+    """Make a model champion although its gate did not pass, by a person's decision; with its newest Bento, or `bento`.
+
+    Raises LineageError where the reason is empty, the model was never judged, or its folder or Bento is missing or
+    damaged.
+    """
+    if not reason.strip():
+        raise LineageError(f'{model_id}: a reason is expected, REASON="…": it stays on record with your name.')
+    model = _whole_model(model_id, ledger, paths)
+    tag = bento or _newest_bento(model, paths)
+    _demand_bento(tag, model, paths)
+    gate = _last_gate(model, ledger)
+    return ledger.force(gate, tag, reason=reason, who=who, artifacts=artifacts_of(model, paths))
+
+
+def restore_previous(task_id: str | None, ledger: Ledger, paths: Paths, *, reason: str, who: str) -> Release:
+    """Bring back the champion before the current one.
+
+    Raises LineageError where there is none, or its folder or Bento is missing or damaged.
+    """
+    current = ledger.champion(task_id)
+    if current is None:
+        raise LineageError(f"No champion{f' of {task_id}' if task_id else ''} yet: there is nothing to go back from.")
+    target = ledger.previous_champion(current.task_id)
+    if target is None:
+        raise LineageError(f"{current.task_id}: {current.model_id} has no champion before it to go back to.")
+    model = _whole_model(target.model_id, ledger, paths)
+    _demand_bento(target.bento_tag, model, paths)
+    told = reason.strip() or "No reason was given."
+    return ledger.rollback(current, target, reason=told, who=who, artifacts=artifacts_of(model, paths))
+
+
+def _whole_model(model_id: str, ledger: Ledger, paths: Paths) -> TrainedModel:
+    recorded = recorded_artifacts(ledger.decisions(model_id=model_id))
+    model, check = check_model(model_id, recorded, paths)
+    if model is None or check.state is not State.WHOLE:
+        raise LineageError(f"{model_id}: {check.told}. The champion stays.")
+    return model
+
+
+def _newest_bento(model: TrainedModel, paths: Paths) -> str:
+    found = bentos_of(model.id, paths)
+    if not found:
+        raise LineageError(
+            f"{model.id}: no Bento of it in {paths.bentoml}. 'make train' packages it. The champion stays."
+        )
+    return found[0].tag
+
+
+def _demand_bento(tag: str, model: TrainedModel, paths: Paths) -> None:
+    check = check_bento(tag, model, paths)
+    if check.state is not State.WHOLE:
+        raise LineageError(f"{tag}: {check.told}. The champion stays.")
+
+
+def _last_gate(model: TrainedModel, ledger: Ledger) -> Decision:
+    gates = ledger.decisions(kind=Kind.GATE, task_id=model.task_id, model_id=model.id)
+    if not gates:
+        raise LineageError(f"{model.id}: no gate has judged it here. 'make train' judges it, and trains nothing again.")
+    return gates[0]
