@@ -54,6 +54,9 @@ class ConsoleReporter:
     def training(self, event: Mapping[str, Any]) -> None:
         end_if_interrupted()
         kind = event.get("event")
+        if kind == "tracking":  # the only time that it is said, so a live line will not do
+            self._print(Text(f"{'':<17}W&B: {event.get('said')}", style="dim"))
+            return
         if kind in {"step", "epoch"}:
             self._estimate.progress(int(event.get("step", 0)), int(event.get("steps", 0)))
         self._show("train", _training_text(event), plain=kind != "step" or None)

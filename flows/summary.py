@@ -13,6 +13,7 @@ from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side,
 from flywheel.report.contents import changed
 from flywheel.settings import Settings, TrainingParameters
 from tasks.packaging import serve_command
+from tasks.wandb_sync import sync_command
 
 STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE: "yellow"}
 
@@ -23,7 +24,9 @@ def print_data(console: Console, data: PreparedData, parameters: TrainingParamet
     _data_rows(table, data)
     _print(console, table, seconds)
     again = "".join(f" {variable}" for variable in changed(parameters))
-    _next(console, [f"make train{again}", f"make run{again}", "make run SOURCE=/path/to/your/class/folders"])
+    _commands(
+        console, "Next:", [f"make train{again}", f"make run{again}", "make run SOURCE=/path/to/your/class/folders"]
+    )
 
 
 def print_outcome(console: Console, outcome: TrainingOutcome, release: Release | None, seconds: float) -> None:
@@ -46,16 +49,17 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
         highlight=False,
         soft_wrap=True,
     )
-    console.print("Serve it:", style="bold")
-    console.print(
-        f"  {serve_command(Settings().paths, outcome.bento.tag)}", markup=False, highlight=False, soft_wrap=True
-    )
+    paths = Settings().paths
+    _commands(console, "Serve it:", [serve_command(paths, outcome.bento.tag)])
+    if send := sync_command(model.wandb_run, paths):
+        _commands(console, "Send its curves to W&B, with a key in WANDB_API_KEY:", [send])
     image = shlex.quote(_shown(outcome.data.source.folder / _an_image(outcome)))
     # the champion of this task answers; where that is another model, this one is named
     this = "" if release is not None and release.champion_id == model.id else f" MODEL={model.id}"
     task = f" TASK={model.task_id}"
-    _next(
+    _commands(
         console,
+        "Next:",
         [f"make predict IMAGE={image}{this or task}", f"make champion{task}", f"make visualize MODEL={model.id}"],
     )
 
@@ -110,8 +114,8 @@ def _print(console: Console, table: Table, seconds: float) -> None:
     console.print(f"\nDone in {duration(seconds)}.", style="bold", highlight=False)
 
 
-def _next(console: Console, commands: list[str]) -> None:
-    console.print("Next:", style="bold")
+def _commands(console: Console, title: str, commands: list[str]) -> None:
+    console.print(title, style="bold")
     for command in commands:
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 

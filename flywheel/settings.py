@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     download_timeout: float = Field(
         default=15.0, gt=0, le=600, description="Seconds until a silent host counts as out of reach."
     )
+    wandb_wait: float = Field(
+        default=20.0,
+        ge=0,
+        le=3600,
+        description="Seconds that a finished training waits until W&B has taken the rest of its run, which is kept "
+        "and can be sent later; 3 at most where W&B's server does not answer.",
+    )
 
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="Where `make up` serves Prefect's API and UI.")
     reports_port: int = Field(default=4201, ge=1, le=65535, description="Where `make up` serves `reports/`.")

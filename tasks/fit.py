@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_with_stdin()
     events = _own_stdout()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # W&B's own log on a full disk would fill this one, a trace a line
 
     def tell(event: dict[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")
@@ -77,11 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fit_request(request: FitRequest, on_event: Callable[[dict[str, Any]], None]) -> TrainedModel:
     """Train as asked and leave a whole model folder, not yet renamed."""
-    keep_tools_at_home(Settings(home=request.home))
+    settings = Settings(home=request.home)
+    keep_tools_at_home(settings)
     _check_initial(request)
     from tasks.tracking import Tracker
 
-    with Tracker.start(request.model_id, request.recipe, request.dataset, request.home, request.track) as tracker:
+    tracker = Tracker.start(
+        request.model_id, request.recipe, request.dataset, request.home, request.track, settings.wandb_wait
+    )
+    with tracker:
         from flywheel.data.versions import open_arrays
         from flywheel.model.preprocessing import measure_preprocessing
         from flywheel.model.training import fit
@@ -107,7 +112,10 @@ def fit_request(request: FitRequest, on_event: Callable[[dict[str, Any]], None])
             preprocessing=preprocessing,
             initial=request.initial,
         )
-        return _complete(request, arrays, fitted, preprocessing, tracker)
+        model = _complete(request, arrays, fitted, preprocessing, tracker)
+    if tracker.outcome is not None:
+        on_event(tracker.outcome)
+    return model
 
 
 def _preprocessing(request: FitRequest) -> "Preprocessing | None":
@@ -242,5 +250,5 @@ if __name__ == "__main__":
     code = main()
     logging.shutdown()
     if any(thread.name == "wandb" and thread.is_alive() for thread in threading.enumerate()):
-        os._exit(code)  # W&B waits at the exit for a network that has gone
+        os._exit(code)  # W&B hangs, and would hold up the exit
     sys.exit(code)

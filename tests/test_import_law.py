@@ -17,7 +17,7 @@ FLOORS = {
     "bentos": {"bentos", "flywheel"},
     "flywheel": {"flywheel"},
 }
-BOTTOM = {"identity", "records", "policies", "settings", "paths", "progress"}
+BOTTOM = {"identity", "records", "policies", "settings", "paths", "progress", "hosts"}
 CORE = {
     **dict.fromkeys(BOTTOM, BOTTOM),
     "data": BOTTOM,

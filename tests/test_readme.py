@@ -75,6 +75,24 @@ def test_a_run_ends_in_its_summary(finished_run: str) -> None:
         assert re.search(pattern, finished_run), f"{pattern} not in:\n{finished_run}"
 
 
+def test_without_a_key_it_is_said_once_and_the_printed_command_finds_the_run(
+    finished_run: str, workspace: Path
+) -> None:
+    assert finished_run.count("WANDB_API_KEY is not set") == 1
+    (command,) = re.findall(r"^  (WANDB_DIR=\S+ .*wandb sync .*)$", finished_run, re.MULTILINE)
+    pasted = subprocess.run(
+        ["sh", "-c", f"{command} --dry-run"],
+        cwd=workspace,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Would sync 1 run(s)" in pasted.stderr
+    assert re.search(r"\.flywheel/wandb/offline-run-\S+\.wandb", pasted.stderr)
+    assert not (workspace / "wandb").exists()
+
+
 def test_a_second_run_trains_nothing(finished_run: str, make: Make, workspace: Path) -> None:
     weights = next(workspace.glob("models/model-*/weights.safetensors"))
     before = weights.stat().st_mtime_ns

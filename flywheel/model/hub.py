@@ -1,10 +1,8 @@
 """Weights from the Hugging Face hub: its local cache first, then a download that does not wait for a silent host."""
 
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from flywheel.hosts import why_silent
 from flywheel.model.folder import ModelError
 
 # The hub's own client tries for 48 s before it gives up.
@@ -26,34 +24,12 @@ def hub_file(repository: str, name: str) -> Path:
             return Path(cached)
     if constants.HF_HUB_OFFLINE:
         raise _out_of_reach(repository, name, "HF_HUB_OFFLINE is set")
-    if problem := _no_answer(f"{constants.ENDPOINT}/{repository}/resolve/main/{name}", SECONDS_TO_ANSWER):
+    if problem := why_silent(f"{constants.ENDPOINT}/{repository}/resolve/main/{name}", SECONDS_TO_ANSWER):
         raise _out_of_reach(repository, name, problem)
     try:
         return Path(hf_hub_download(repository, name))
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise _out_of_reach(repository, name, str(error).partition("\n")[0] or type(error).__name__) from error
-
-
-def _no_answer(url: str, seconds: float) -> str:
-    """Why the host does not answer; empty where it does, with whatever status.
-
-    In a thread of its own, since a name's look-up keeps to no time limit.
-    """
-    found: list[str] = []
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):  # noqa: S310
-                found.append("")
-        except urllib.error.HTTPError:
-            found.append("")
-        except (OSError, ValueError) as error:
-            found.append(str(getattr(error, "reason", error)))
-
-    asking = threading.Thread(target=ask, daemon=True, name="hub-answers")
-    asking.start()
-    asking.join(seconds)
-    return found[0] if found else f"no answer within {seconds:.0f} s"
 
 
 def _out_of_reach(repository: str, name: str, problem: str) -> ModelError:

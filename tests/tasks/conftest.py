@@ -1,4 +1,4 @@
-"""A tiny model, really trained, in a folder as training leaves it."""
+"""A tiny model, really trained, in a folder as training leaves it; and a tiny dataset version to train on."""
 
 from pathlib import Path
 
@@ -7,14 +7,17 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from flywheel.data.index import build_index
+from flywheel.data.sources import fetch_source
+from flywheel.data.versions import build_version
 from flywheel.model.folder import HISTORY, WEIGHTS, list_files, read_model, write_manifest
 from flywheel.model.inference import load_model
 from flywheel.model.preprocessing import measure_preprocessing
 from flywheel.model.reference import Reference, fit_projection, write_reference
 from flywheel.model.training import fit
 from flywheel.paths import Paths
-from flywheel.records import PackagedBento, TrainedModel
-from flywheel.settings import Recipe
+from flywheel.records import DatasetVersion, PackagedBento, TrainedModel
+from flywheel.settings import DataParameters, Recipe, Settings
 from tasks.packaging import package_model
 from tests.tasks.judged_project import project, trained
 
@@ -96,3 +99,19 @@ def _reference(folder: Path, images: np.ndarray, labels: np.ndarray) -> Referenc
         ids=np.array([f"{row:064x}" for row in range(len(images))]),
         projection=fit_projection(outputs.embeddings),
     )
+
+
+@pytest.fixture(scope="session")
+def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
+    """400 generated images of two colours, with sides as the pipeline gives them."""
+    folder = tmp_path_factory.mktemp("source")
+    rng = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (folder / name).mkdir()
+        for number in range(200):
+            pixels = rng.integers(0, 150, (16, 16, 3))
+            pixels[:, :, channel] += 60
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
+    settings = Settings(home=tmp_path_factory.mktemp("data"))
+    index = build_index(fetch_source(str(folder), settings), settings.paths)
+    return build_version(index, [], DataParameters(source=str(folder), size=8), settings.paths)

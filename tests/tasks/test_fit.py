@@ -11,39 +11,19 @@ import time
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
 
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version
 from flywheel.model.folder import CHECKPOINTS, TrainingError, model_id, partial_folder, verify
 from flywheel.model.inference import load_model
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.model.reference import read_reference
 from flywheel.paths import Paths
-from flywheel.records import DatasetVersion, Side, to_json
-from flywheel.settings import PROJECT, DataParameters, Recipe, Settings
+from flywheel.records import Side, to_json
+from flywheel.settings import PROJECT, Recipe
 from tasks.fit import FitRequest
 from tasks.fit_process import only_one, run_fit
 from tasks.training import choose_device, train
 
 RECIPE = Recipe(epochs=8, batch_size=16, flip=False, shift=1)
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
-    """400 generated images of two colours, with sides as the pipeline gives them."""
-    folder = tmp_path_factory.mktemp("source")
-    rng = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (folder / name).mkdir()
-        for number in range(200):
-            pixels = rng.integers(0, 150, (16, 16, 3))
-            pixels[:, :, channel] += 60
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
-    settings = Settings(home=tmp_path_factory.mktemp("data"))
-    index = build_index(fetch_source(str(folder), settings), settings.paths)
-    return build_version(index, [], DataParameters(source=str(folder), size=8), settings.paths)
 
 
 def no_event(event: dict) -> None:

@@ -1,10 +1,14 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from flywheel.records import DatasetVersion
 from flywheel.settings import Recipe
 from tasks import tracking
-from tasks.tracking import Tracker, most_confident_mistakes
+from tasks.tracking import Tracker
+from tasks.wandb_contents import most_confident_mistakes
 
 
 @pytest.fixture
@@ -15,8 +19,11 @@ def version(tmp_path):
 class Run:
     """W&B's run, as far as logging goes."""
 
+    settings = SimpleNamespace(base_url="http://127.0.0.1:9")
+
     def __init__(self, folder):
         self.dir = str(folder / "wandb" / "offline-run-1" / "files")
+        Path(self.dir).mkdir(parents=True)
         self.logged = []
 
     def log(self, values, step=None):
@@ -35,7 +42,7 @@ def step(number, kind="step"):
 
 def test_steps_are_logged_at_least_20_apart_and_epochs_always(tmp_path, version, monkeypatch):
     run = Run(tmp_path)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(tracking, "_begin", lambda *_: run)
     with Tracker.start("model-1", Recipe(), version, tmp_path, track=True) as tracker:
         for number in (1, 10, 20, 21, 30, 45):
@@ -49,7 +56,7 @@ def test_wandb_that_fails_is_a_warning_and_training_goes_on(tmp_path, version, m
     def refuse(*_):
         raise RuntimeError("no account")
 
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(tracking, "_begin", refuse)
     with Tracker.start("model-1", Recipe(), version, tmp_path, track=True) as tracker:
         tracker.log(step(1))

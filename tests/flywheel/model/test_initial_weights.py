@@ -105,7 +105,7 @@ def test_a_net_without_published_weights_says_so(empty_cache):
 
 @pytest.mark.parametrize("whose", ["the project's", "the user's"])
 def test_the_local_cache_is_enough(empty_cache, file, monkeypatch, whose):
-    monkeypatch.setattr(hub, "_no_answer", lambda url, seconds: pytest.fail("the network was asked"))
+    monkeypatch.setattr(hub, "why_silent", lambda url, seconds: pytest.fail("the network was asked"))
     cache = empty_cache if whose == "the project's" else hub.USERS_CACHE
     repository = cache / "models--timm--test_resnet.r160_in1k"
     snapshot = repository / "snapshots" / "abc123"
@@ -146,6 +146,6 @@ def test_offline_mode_asks_nobody(empty_cache, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_no_answer", lambda url, seconds: pytest.fail("the network was asked"))
+    monkeypatch.setattr(hub, "why_silent", lambda url, seconds: pytest.fail("the network was asked"))
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
         find_initial_weights(Recipe(model="test_resnet", pretrained=True))
