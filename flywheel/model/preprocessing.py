@@ -39,9 +39,10 @@ def normalise(
     batch: Tensor, preprocessing: Preprocessing, memory_format: torch.memory_format = torch.channels_last
 ) -> Tensor:
     """uint8[N, S, S, 3] → float32[N, 3, S, S] of zero mean and unit deviation a channel, on the batch's device."""
-    mean = batch.new_tensor([255 * value for value in preprocessing.mean], dtype=torch.float32)
-    scale = batch.new_tensor([1 / (255 * value) for value in preprocessing.std], dtype=torch.float32)
-    pixels = batch.to(torch.float32).sub_(mean).mul_(scale)
+    width = batch.shape[2]  # a row of pixels at a time: a sum over three numbers would not fill a vector
+    mean = batch.new_tensor([255 * value for value in preprocessing.mean] * width, dtype=torch.float32)
+    scale = batch.new_tensor([1 / (255 * value) for value in preprocessing.std] * width, dtype=torch.float32)
+    pixels = batch.to(torch.float32).flatten(2).sub_(mean).mul_(scale).view(batch.shape)
     return pixels.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
 
 

@@ -156,7 +156,7 @@ def accumulate(run: Run, batch: PaddedBatch, epoch: int, index: int) -> Tensor:
     The sum is the whole batch's gradient but for batch norm and mixup, which see the images of a part only. Dropout and
     its like draw from a generator seeded for this very step.
     """
-    torch.manual_seed(seed_of(run.recipe.seed, "step", epoch, index))
+    _seed_generators(seed_of(run.recipe.seed, "step", epoch, index), run.data.labels.device)
     images, labels = run.data.augmented(batch, run.recipe, epoch, index)
     parts = max(1, min(run.parts, len(labels) // SMALLEST_PART))
     total = torch.zeros((), device=labels.device)
@@ -168,6 +168,14 @@ def accumulate(run: Run, batch: PaddedBatch, epoch: int, index: int) -> Tensor:
         (loss * share).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() * share
     return total
+
+
+def _seed_generators(seed: int, device: torch.device) -> None:
+    """torch's global generator, and the device's. `torch.manual_seed` asks every kind of device, at a cost a step."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _split_further(run: Run, images: int) -> None:
