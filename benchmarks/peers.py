@@ -17,8 +17,8 @@ WHOLE = ".whole"  # written last
 INSTALL_SECONDS = 1200.0
 
 
-class PeerError(RuntimeError):
-    """A peer that isn't there; the message says why and what to do."""
+class PeerError(SystemExit):
+    """Ends the benchmark for a peer that isn't there; the message says why and what to do."""
 
 
 def python_of(name: str) -> Path:
