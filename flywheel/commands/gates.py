@@ -94,7 +94,7 @@ def read_policy(file: Path | None) -> GatePolicy:
     """The policy of a YAML file. Ends the command with what is wrong in it."""
     if file is None:
         return GatePolicy()
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}

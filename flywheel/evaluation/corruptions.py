@@ -1,7 +1,7 @@
 """Seven corruptions at three severities: what a camera, the weather or a web page does to an image.
 
-After Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations". What
-an image becomes depends on its pixels and its id alone, bit for bit: noise is seeded by the id, sums are of whole
+After Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
+What an image becomes depends on its pixels and its id alone, bit for bit: noise is seeded by the id, sums are of whole
 numbers that float32 holds exactly, and all else is done a pixel at a time. So batches, threads and memory maps don't
 show, and two models are compared on the same corrupted images.
 """
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+Ids = Sequence[str] | NDArray[np.str_]
 SIZE = 32  # pixels a side for which the strengths are stated
 SEVERITIES = (1, 2, 3)
-# Chosen so that a net trained on CIFAR-10 loses little, visibly, and much. Blur grows with the image's side. Noise, JPEG
-# and pixels are fine-grained: a larger image averages them out, so they grow with its square root, which leads from the
-# paper's values for 32 pixels to about those for 224.
+# Chosen so that a net trained on CIFAR-10 loses little, visibly, and much. Blur grows with the image's side. Noise,
+# JPEG and pixels are fine-grained: a larger image averages them out, so they grow with the root of its side, as the
+# paper's values for 224 pixels about do from those for 32.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
     "gaussian noise": (0.015, 0.03, 0.06),  # standard deviation of pixels in 0..1
     "blur": (0.5, 0.75, 1.0),  # standard deviation in pixels
@@ -36,12 +37,12 @@ CORRUPTIONS = tuple(STRENGTHS)
 FORMULAS = 1  # raised when an image becomes another one under the same strengths
 CONDITIONS = tuple((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES)
 
-# A row of a mixing matrix sums to this, so that 255 · 256 · 256 < 2**24: float32 adds the products exactly, in any order.
+# What a row of a mixing matrix sums to. 255 · 256 · 256 < 2**24: float32 adds such products exactly, in any order.
 WHOLE = 256
 FOG_GRIDS = (2, 3, 5, 9, 17)  # points a side; each has half the weight of the one before, as clouds do
 
 
-def corrupt(images: NDArray[np.uint8], ids: Sequence[str], corruption: str, severity: int) -> NDArray[np.uint8]:
+def corrupt(images: NDArray[np.uint8], ids: Ids, corruption: str, severity: int) -> NDArray[np.uint8]:
     """The corrupted copies uint8[N, S, S, 3] of images uint8[N, S, S, 3]; `ids[i]` seeds image i's randomness.
 
     Raises ValueError for another shape or dtype, and for a corruption or severity that isn't known.
@@ -57,7 +58,7 @@ def corrupt(images: NDArray[np.uint8], ids: Sequence[str], corruption: str, seve
     return APPLY[corruption](images, ids, STRENGTHS[corruption][severity - 1])
 
 
-def gaussian_noise(images: NDArray[np.uint8], ids: Sequence[str], deviation: float) -> NDArray[np.uint8]:
+def gaussian_noise(images: NDArray[np.uint8], ids: Ids, deviation: float) -> NDArray[np.uint8]:
     import torch
 
     noise = [_generator("noise", name).standard_normal(images.shape[1:], np.float32) for name in ids]
@@ -65,14 +66,14 @@ def gaussian_noise(images: NDArray[np.uint8], ids: Sequence[str], deviation: flo
     return _pixels(_channels(images) + torch.from_numpy(np.stack(noise)).permute(0, 3, 1, 2) * scale)
 
 
-def blur(images: NDArray[np.uint8], _: Sequence[str], deviation: float) -> NDArray[np.uint8]:
+def blur(images: NDArray[np.uint8], _: Ids, deviation: float) -> NDArray[np.uint8]:
     """Gaussian; what lies beyond the edge doesn't count."""
     size = images.shape[1]
     matrix = _gaussian_matrix(size, deviation * size / SIZE)
     return _pixels(_mix(_channels(images), matrix))
 
 
-def brightness(images: NDArray[np.uint8], _: Sequence[str], added: float) -> NDArray[np.uint8]:
+def brightness(images: NDArray[np.uint8], _: Ids, added: float) -> NDArray[np.uint8]:
     """HSV's value raised, hue and saturation kept; black turns grey."""
     import torch
 
@@ -82,36 +83,36 @@ def brightness(images: NDArray[np.uint8], _: Sequence[str], added: float) -> NDA
     return _pixels(torch.where(value > 0, pixels * raised / value.clamp(min=1), raised))
 
 
-def contrast(images: NDArray[np.uint8], _: Sequence[str], left: float) -> NDArray[np.uint8]:
+def contrast(images: NDArray[np.uint8], _: Ids, left: float) -> NDArray[np.uint8]:
     pixels, area = _channels(images), images.shape[1] * images.shape[2]
     mean = images.sum((1, 2), dtype=np.int64) / area
     middle = pixels.new_tensor(mean)[:, :, None, None]
     return _pixels((pixels - middle) * left + middle)
 
 
-def fog(images: NDArray[np.uint8], ids: Sequence[str], parts: float) -> NDArray[np.uint8]:
+def fog(images: NDArray[np.uint8], ids: Ids, parts: float) -> NDArray[np.uint8]:
     """A bright, patchy veil: an image's own random field, smooth on many scales."""
     pixels = _channels(images)
     return _pixels((pixels + _fields(ids, images.shape[1]).to(pixels) * parts) / (1 + parts))
 
 
-def jpeg(images: NDArray[np.uint8], _: Sequence[str], quality: float) -> NDArray[np.uint8]:
+def jpeg(images: NDArray[np.uint8], _: Ids, quality: float) -> NDArray[np.uint8]:
     """Coded and decoded again, with colour at half the resolution, as most cameras and web sites do."""
     import simplejpeg
 
-    used = max(1, round(quality / _fineness(images)))
+    used = min(100, max(1, round(quality / _fineness(images))))
     coded = (simplejpeg.encode_jpeg(np.ascontiguousarray(image), used, colorsubsampling="420") for image in images)
     return np.stack([simplejpeg.decode_jpeg(data, colorspace="RGB") for data in coded])
 
 
-def pixelate(images: NDArray[np.uint8], _: Sequence[str], cells: float) -> NDArray[np.uint8]:
+def pixelate(images: NDArray[np.uint8], _: Ids, cells: float) -> NDArray[np.uint8]:
     """Averaged over cells that need not be whole pixels, each then shown as one flat square."""
     size = images.shape[1]
     matrix = _cell_matrix(size, max(1, round(cells * _fineness(images))))
     return _pixels(_mix(_channels(images), matrix))
 
 
-APPLY: dict[str, Callable[[NDArray[np.uint8], Sequence[str], float], NDArray[np.uint8]]] = {
+APPLY: dict[str, Callable[[NDArray[np.uint8], Ids, float], NDArray[np.uint8]]] = {
     "gaussian noise": gaussian_noise,
     "blur": blur,
     "brightness": brightness,
@@ -159,7 +160,8 @@ def _whole(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Weights float64[S, G] as whole numbers, each row with the sum WHOLE; rounding falls to a row's largest."""
     shares = np.rint(WHOLE * weights / weights.sum(axis=1, keepdims=True))
     shares[np.arange(len(shares)), shares.argmax(axis=1)] += WHOLE - shares.sum(axis=1)
-    return shares.astype(np.float32)
+    whole: NDArray[np.float32] = shares.astype(np.float32)
+    return whole
 
 
 @cache
@@ -184,7 +186,7 @@ def _linear_matrix(size: int, points: int) -> NDArray[np.float32]:
     return _whole(np.clip(1 - np.abs(place[:, None] - np.arange(points)), 0, None))
 
 
-def _fields(ids: Sequence[str], size: int) -> "Tensor":
+def _fields(ids: Ids, size: int) -> "Tensor":
     """float32[N, 1, S, S] in 0..255, one an image."""
     import torch
 

@@ -8,7 +8,7 @@ gives one ratio. Of models on the CPU the thread's own CPU time is taken: waitin
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb, isfinite
 from statistics import median
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ Clock = Callable[[], float]
 BATCH = 32
 SECONDS = 10.0  # in all
 WARM_UPS = 1  # rounds that aren't counted: the first calls allocate memory and choose kernels
-MOST_ROUNDS = 300  # a small net is done long before the time is up
+FEWEST_ROUNDS = 6  # with fewer no two of their ratios hold the median with 95 %
+MOST_ROUNDS = 300  # a small net is done before the time is up
 
 
 class CostError(RuntimeError):
@@ -65,15 +66,17 @@ def compare_cost(
     images: NDArray[np.uint8],
     *,
     seconds: float = SECONDS,
+    rounds: int = MOST_ROUNDS,
     clock: Clock = time.perf_counter,
     timer: Clock | None = None,
 ) -> Cost:
     """Let both answer the same images uint8[N, S, S, 3] by turns, on one CPU thread, one and 32 at a time.
 
-    From pixels to logits, resizing included where a model wants another size. Ends after `seconds` of `clock`, at the
-    latest with the call that is then in progress; batches that would take longer than what is left aren't begun.
-    `timer` measures the calls: CPU time, or wall time for a model on another device. The thread count is restored.
-    Raises CostError without an image or weights.
+    From pixels to logits, resizing included where a model wants another size. Ends after `rounds` of each size, or
+    after `seconds` of `clock`, at the latest with the call that is then in progress; batches that would take longer than what
+    is left aren't begun. So of a slow model only single images are compared, and of a very slow one nothing: the ratio
+    is None. `timer` measures the calls: CPU time, or wall time for a model on another device. The thread count is
+    restored. Raises CostError without an image or weights.
     """
     if len(images) == 0:
         raise CostError("No images to time: at least one expected.")
@@ -84,10 +87,10 @@ def compare_cost(
             f"{champion_bytes:,} bytes found."
         )
     started = clock()
-    turns = _Turns(challenger, champion, images, clock, timer or _timer(challenger, champion))
+    turns = _Turns(challenger, champion, images, rounds, clock, timer or _timer(challenger, champion))
     with _one_thread():
-        single = turns.latency(1, started + seconds / 2)
-        batch = turns.latency(BATCH, started + seconds)
+        single = turns.latency(1, started + seconds / 2, started + seconds)
+        batch = turns.latency(BATCH, started + seconds, started + seconds)
     return Cost(
         challenger_id=challenger.model.id,
         champion_id=champion.model.id,
@@ -128,15 +131,16 @@ class _Turns:
     challenger: "Classifier"
     champion: "Classifier"
     images: NDArray[np.uint8]
+    rounds: int  # at most, of each size
     clock: Clock
     timer: Clock
-    image_seconds: float = 0.0  # of the clock, in the last call
+    image_seconds: dict[int, float] = field(default_factory=dict)  # of the clock, by model, in its last call
 
-    def latency(self, size: int, until: float) -> Latency:
-        """Rounds with batches of one size, as many as there is time for."""
+    def latency(self, size: int, until: float, at_last: float) -> Latency:
+        """Rounds with batches of one size until a time; `at_last` is for those without which there is no interval."""
         timed: tuple[list[float], list[float]] = ([], [])
-        for number in range(-WARM_UPS, MOST_ROUNDS):
-            found = self._round(number, size, until)
+        for number in range(-WARM_UPS, self.rounds):
+            found = self._round(number, size, until if number >= FEWEST_ROUNDS else at_last)
             if len(found) < 4:
                 break
             if number >= 0:
@@ -148,14 +152,14 @@ class _Turns:
         """The seconds of four calls; of fewer where the next would end too late."""
         rows = np.arange(number * size, (number + 1) * size) % len(self.images)  # from the start again after the last
         batch, found = [self.images[row] for row in rows], []
-        for classifier in (self.challenger, self.champion, self.champion, self.challenger):
-            began = self.clock()
-            if began + size * self.image_seconds > until:
+        for place in (0, 1, 1, 0):
+            classifier, began = (self.challenger, self.champion)[place], self.clock()
+            if began >= until or began + size * self.image_seconds.get(place, 0.0) > until:
                 break
             before = self.timer()
             classifier.classify(batch)
             found.append(self.timer() - before)
-            self.image_seconds = max((self.clock() - began) / size, 0.0)
+            self.image_seconds[place] = (self.clock() - began) / size
         return found
 
 

@@ -6,7 +6,7 @@ images a model got right under which corruption, so two models' records are enou
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -19,7 +19,7 @@ from flywheel.data.decode import decode
 from flywheel.data.folders import read_json, write_json
 from flywheel.data.originals import original_bytes
 from flywheel.data.versions import DatasetArrays, open_arrays
-from flywheel.evaluation.corruptions import CONDITIONS, FORMULAS, STRENGTHS, corrupt
+from flywheel.evaluation.corruptions import CONDITIONS, FORMULAS, STRENGTHS, Ids, corrupt
 from flywheel.evaluation.record import EvaluationError, evaluation_id
 from flywheel.evaluation.statistics import CONFIDENCE
 from flywheel.identity import canonical_json, digest, digest_of_lines
@@ -68,7 +68,7 @@ class Robustness:
     seconds: float
 
 
-def robustness_part(ids: Sequence[str], limit: int = IMAGES) -> NDArray[np.int64]:
+def robustness_part(ids: Ids, limit: int = IMAGES) -> NDArray[np.int64]:
     """Which images of an evaluation set are corrupted: their positions, sorted by image id.
 
     A simple random sample, drawn by a hash of the image ids alone: it is the same for every model, and a smaller part
@@ -82,7 +82,7 @@ def measure_robustness(
     classifier: "Classifier",
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    ids: Sequence[str],
+    ids: Ids,
     *,
     progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
@@ -153,13 +153,12 @@ def recorded_robustness(folder: Path) -> Robustness:
     if found.get("settings") != SETTINGS:
         raise RobustnessError(f"{path}: it was measured with other settings. {again}")
     try:
-        whole = found == _document(folder, found.get("robustness"))
-        robustness = from_json(Robustness, canonical_json(found["robustness"])) if whole else None
-    except ValueError as error:  # pydantic's too
-        raise RobustnessError(f"{path}: not a record of robustness: {error}. {again}") from error
-    if robustness is None:
-        raise RobustnessError(f"{path}: it is damaged, or of another evaluation than {folder.name}. {again}")
-    outcomes(robustness)
+        if found != _document(folder, found.get("robustness")):
+            raise RobustnessError(f"it is damaged, or of another evaluation than {folder.name}")
+        robustness = from_json(Robustness, canonical_json(found["robustness"]))
+        outcomes(robustness)
+    except (ValueError, RobustnessError) as error:
+        raise RobustnessError(f"{path}: not a record to trust: {str(error).rstrip('.')}. {again}") from error
     return robustness
 
 

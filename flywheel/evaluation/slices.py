@@ -98,4 +98,5 @@ def _right(slices: Slices, predictions: Predictions) -> NDArray[np.int64]:
         )
     if not np.isfinite(answers.logits).all():
         raise EvaluationError("Logits that are NaN or infinite are no answers. Evaluate again.")
-    return (answers.logits.argmax(axis=1) == answers.labels).astype(np.int64)
+    right: NDArray[np.int64] = (answers.logits.argmax(axis=1) == answers.labels).astype(np.int64)
+    return right
