@@ -166,7 +166,7 @@ MEANINGS = {
     "Robustness": {
         "model_id": "who was measured",
         "images": "how many were corrupted, each in every way",
-        "conditions": "by corruption and severity: images answered right, and a bit for each image, in the order of ids",
+        "conditions": "by corruption and severity: images answered right, and a bit an image, in the order of ids",
         "seconds": "that it took",
     },
     "decisions": {

@@ -28,6 +28,10 @@ RUN_HERE = {
     "make predict IMAGES=/path/to/folder": "test_predict_a_folder",
     "make serve": "test_serve_and_ask",
     "curl -F image=@photo.jpg http://127.0.0.1:3000/classify": "test_serve_and_ask",
+    "make gate-plan IMAGES=8000": "test_the_gate_can_be_asked",
+    "make decisions": "test_the_gate_can_be_asked",
+    "make replay": "test_the_gate_can_be_asked",
+    "make verify-ledger": "test_the_gate_can_be_asked",
     ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
     "make up": "test_a_deployment_runs_from_up_to_down",
     ".venv/bin/prefect deployment run 'train-classifier/quickstart' --watch": "test_a_deployment_runs_from_up_to_down",
@@ -73,6 +77,13 @@ def test_a_run_ends_in_its_summary(finished_run: str) -> None:
         r"make predict IMAGE=",
     ):
         assert re.search(pattern, finished_run), f"{pattern} not in:\n{finished_run}"
+
+
+def test_the_gate_can_be_asked(make: Make, finished_run: str) -> None:
+    assert "8,000 frozen images (as you asked) allow 14 gates" in make("gate-plan", "IMAGES=8000").stdout
+    assert re.search(r"dec-[0-9a-f]{12} +gate +model-[0-9a-f]{12} +pass", make("decisions").stdout)
+    assert "1 of 1 judged again: 0 would end otherwise, 1 are the same to the byte." in make("replay").stdout
+    assert "The ledger is whole" in make("verify-ledger").stdout
 
 
 def test_without_a_key_it_is_said_once_and_the_printed_command_finds_the_run(
