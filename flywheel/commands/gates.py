@@ -33,11 +33,13 @@ def gate_plan(
     as_json: AsJson = False,
 ) -> None:
     """Show how many labelled images a gate policy needs, how many gates a frozen set allows, and its power."""
-    from flywheel.evaluation.power import gates_allowed, history, images_needed, plan
+    from flywheel.evaluation.power import expected_disagreement, gates_allowed, history, images_needed, plan
     from flywheel.evaluation.spending import next_comparison
 
     chosen = read_policy(policy)
-    count, told = (images, "as you asked") if images else _frozen_images()
+    count, told, top1 = (images, "as you asked", None) if images else _champion()
+    disagreement = expected_disagreement(chosen, top1)
+    chosen = chosen.model_copy(update={"disagreement": disagreement})
     plans = {promotions: plan(count, chosen, promotions) for promotions in range(min(3, chosen.planned_gates))}
     first = next_comparison(history(1, 0), chosen)
     last = next_comparison(history(chosen.planned_gates, 0), chosen)
@@ -55,7 +57,7 @@ def gate_plan(
     say(
         f"Policy: a margin of {chosen.margin * 100:g} points, {chosen.planned_gates} gates on one frozen set, "
         f"{chosen.wrong_promotion_budget:g} as the chance of any wrong promotion over all of them; an equal challenger "
-        f"is expected to differ on {chosen.disagreement:.0%} of the images."
+        f"is expected to differ on {disagreement:.1%} of the images."
     )
     say(
         f"{count:,} frozen images ({told}) allow {summary['gates_allowed']:,} gates, the last of them with a power of "
@@ -109,22 +111,22 @@ def read_policy(file: Path | None) -> GatePolicy:
         stop(f"{file}: {problems}. Settings: {', '.join(GatePolicy.model_fields)}.")
 
 
-def _frozen_images() -> tuple[int, str]:
-    """As many as the champion was judged on; where there is none, as many as the default policy is made for."""
+def _champion() -> tuple[int, str, float | None]:
+    """As many images as the champion was judged on, and its top-1; without one, what the default policy is made for."""
     try:
         ledger = open_ledger(Settings(), create=False)
         current = ledger.champion()
         if current is not None:
             gate = ledger.gate_of_champion(current)
-            return int(_images(gate.evidence)), f"as {current.model_id} was judged on"
+            judged = _challenger(gate.evidence)
+            return judged["images"], f"as {current.model_id} was judged on", judged["top1"]["value"]
     except (LedgerError, KeyError, TypeError):
         pass
-    return DEFAULT_IMAGES, "no champion yet: what the default policy is made for"
+    return DEFAULT_IMAGES, "no champion yet: what the default policy is made for", None
 
 
-def _images(evidence: dict[str, Any]) -> int:
-    measured = evidence.get("measured") or evidence
-    return int(measured["challenger"]["images"])
+def _challenger(evidence: dict[str, Any]) -> dict[str, Any]:
+    return dict((evidence.get("measured") or evidence)["challenger"])
 
 
 def _plan_table(plans: dict[int, Any]) -> Table:

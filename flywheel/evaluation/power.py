@@ -127,7 +127,8 @@ def _planned(images: int, policy: GatePolicy, number: int, promotions: int) -> P
         promotions=promotions,
         alpha=spending.alpha,
         non_inferior=equal_challenger_power(images, spending, policy, policy.disagreement),
-        superior=superiority_power(images, policy.disagreement, policy.margin, spending.alpha),
+        # a model that is better by the margin differs on so many images at least
+        superior=superiority_power(images, max(policy.disagreement, policy.margin), policy.margin, spending.alpha),
     )
 
 

@@ -77,3 +77,8 @@ def test_a_model_that_rarely_errs_is_not_expected_to_disagree_often():
 def test_a_gain_beyond_the_disagreement_is_refused():
     with pytest.raises(ValueError, match=r"gain of 0\.3"):
         superiority_power(100, 0.2, 0.3, 0.05)
+
+
+def test_a_plan_for_models_that_hardly_differ_is_a_plan():
+    gates = plan(400, GatePolicy(disagreement=0.005, margin=0.02))
+    assert all(0 <= gate.superior <= 1 for gate in gates)
