@@ -75,8 +75,8 @@ def compare_cost(
     From pixels to logits, resizing included where a model wants another size. Ends after `rounds` of each size, or
     after `seconds` of `clock`, at the latest with the call that is then in progress; batches that would take longer
     than what is left aren't begun. So of a slow model only single images are compared, and of a very slow one nothing:
-    the ratio is None. `timer` measures the calls: CPU time, or wall time for a model on another device. The thread count is
-    restored. Raises CostError without an image or weights.
+    the ratio is None. `timer` measures the calls: CPU time, or wall time for a model on another device. The thread
+    count is restored. Raises CostError without an image or weights.
     """
     if len(images) == 0:
         raise CostError("No images to time: at least one expected.")
