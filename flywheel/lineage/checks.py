@@ -13,7 +13,7 @@ from flywheel.data.index import TABLE, files_fingerprint, index_identity, read_i
 from flywheel.data.tree import TreeError, read_tree
 from flywheel.data.versions import VersionError, check_files, load_version, version_identity, version_table
 from flywheel.evaluation.record import EvaluationError, read_evaluation
-from flywheel.identity import digest
+from flywheel.identity import digest, digest_of_file
 from flywheel.ledger.entries import Json
 from flywheel.lineage.node import Check, State
 from flywheel.model.folder import ModelError, verify
@@ -30,7 +30,10 @@ def artifacts_of(model: TrainedModel, paths: Paths) -> Json:
     manifest = read_json(paths.dataset(model.dataset_id) / "manifest.json")
     if manifest:
         found["dataset_sha256"] = pixels_digest(manifest)
-        subjects = (model.dataset_id, str(manifest["index_id"]))
+        index = str(manifest["index_id"])
+        if (table := paths.index(index) / TABLE).is_file():
+            found["index_sha256"] = digest_of_file(table)
+        subjects = (model.dataset_id, index)
         found["validations"] = {
             file.stem: digest_of_validation(file) for subject in subjects for file in validation_files(subject, paths)
         }
@@ -103,8 +106,8 @@ def check_rows(dataset_id: str, paths: Paths) -> Check:
     return Check(State.WHOLE, "the rows against its name")
 
 
-def check_index(index_id: str, paths: Paths) -> tuple[dict[str, Any] | None, Check]:
-    """The rows against the index's name; with its manifest."""
+def check_index(index_id: str, recorded: Json, paths: Paths) -> tuple[dict[str, Any] | None, Check]:
+    """The rows against the index's name, all columns against what stood at a promotion; with its manifest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,6 +121,9 @@ def check_index(index_id: str, paths: Paths) -> tuple[dict[str, Any] | None, Che
         return manifest, Check(State.CHANGED, f"{folder / TABLE} can't be read ({type(error).__name__})")
     if found != index_id:
         return manifest, Check(State.CHANGED, f"its rows hash to {found}")
+    sha256 = digest_of_file(folder / TABLE)
+    if recorded.get("index_sha256", sha256) != sha256:
+        return manifest, Check(State.CHANGED, "what was measured of the images is not what stood at the promotion")
     return manifest, Check(State.WHOLE, "the rows against its name")
 
 

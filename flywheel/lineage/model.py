@@ -103,7 +103,7 @@ def _dataset(dataset_id: str, recorded: Json, paths: Paths) -> Node:
 
 
 def _index(index_id: str, recorded: Json, paths: Paths) -> Node:
-    manifest, check = check_index(index_id, paths)
+    manifest, check = check_index(index_id, recorded, paths)
     if manifest is None:
         return Node("made of", "index", index_id, "", check)
     children = (*_validations(index_id, recorded, paths), _source(manifest, paths))
