@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prefect.tasks import exponential_backoff
 
+import tasks.found as found
 from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
@@ -54,6 +55,18 @@ SERVE_TIMEOUT_SECONDS = 600.0
 REPORT_TIMEOUT_SECONDS = 1800.0
 
 
+def show_check(result: ValidationResult, *_: object) -> None:
+    show_validation(result, Settings().paths)
+
+
+def show_version(version: DatasetVersion, *_: object) -> None:
+    show_dataset(version)
+
+
+def show_evaluation(evaluation: Evaluation, model: TrainedModel, *_: object) -> None:
+    show_metrics(evaluation, model)
+
+
 @stage(
     "fetch source",
     "fetch {parameters.source}",
@@ -67,13 +80,13 @@ def fetch(parameters: DataParameters) -> Source:
     return fetch_source(parameters.source, Settings(), reporter().progress)
 
 
-@stage("index", "index {source.name}")
+@stage("index", "index {source.name}", find=found.index_images)
 def index_images(source: Source) -> ImageIndex:
     """One row an image."""
     return build_index(source, Settings().paths, reporter().progress)
 
 
-@stage("validate index", "validate {index.id}")
+@stage("validate index", "validate {index.id}", find=found.validate_index, show=show_check)
 def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationResult:
     """The index's suite; a critical finding ends the run here."""
     paths = Settings().paths
@@ -84,7 +97,7 @@ def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationR
     return result
 
 
-@stage("make dataset", "make a dataset version of {index.id}")
+@stage("make dataset", "make a dataset version of {index.id}", find=found.make_dataset, show=show_version)
 def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataParameters) -> DatasetVersion:
     """The images that passed, packed; those that did not are listed in the quarantine."""
     paths = Settings().paths
@@ -93,7 +106,7 @@ def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataPar
     return version
 
 
-@stage("validate dataset", "validate {dataset.id}")
+@stage("validate dataset", "validate {dataset.id}", find=found.validate_dataset, show=show_check)
 def validate_dataset(dataset: DatasetVersion, parameters: DataParameters) -> ValidationResult:
     """The finished version's suite; a critical finding ends the run here."""
     paths = Settings().paths
@@ -114,7 +127,7 @@ def find_weights(recipe: Recipe) -> InitialWeights | None:
     return find_initial_weights(recipe)
 
 
-@stage("train", "train {recipe.model} on {dataset.id}")
+@stage("train", "train {recipe.model} on {dataset.id}", find=found.train_model)
 def train_model(
     dataset: DatasetVersion, recipe: Recipe, device: str, initial: InitialWeights | None = None
 ) -> TrainedModel:
@@ -125,7 +138,7 @@ def train_model(
         return train(dataset, recipe, chosen, paths, listen, initial=initial)
 
 
-@stage("evaluate", "evaluate {model.id}")
+@stage("evaluate", "evaluate {model.id}", find=found.measure, show=show_evaluation)
 def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
     """The model on the frozen side."""
     evaluation = evaluate_model(model, dataset, Settings().paths, progress=reporter().progress)
@@ -144,13 +157,13 @@ def judge(
     return gate
 
 
-@stage("package", "package {model.id}")
+@stage("package", "package {model.id}", find=found.package)
 def package(model: TrainedModel, evaluation: Evaluation, gate: GateVerdict) -> PackagedBento:
     """The model as a Bento, whatever its verdict: a person may still want to promote it."""
-    return package_model(model, evaluation, gate.id, Settings().paths)
+    return replace(package_model(model, evaluation, gate.id, Settings().paths), smoke_test="")
 
 
-@stage("serve once", "serve {bento.tag} once", timeout_seconds=SERVE_TIMEOUT_SECONDS)
+@stage("serve once", "serve {bento.tag} once", find=found.serve_once, timeout_seconds=SERVE_TIMEOUT_SECONDS)
 def serve_once(bento: PackagedBento, model: TrainedModel, dataset: DatasetVersion) -> PackagedBento:
     """The Bento, served, must answer a frozen image as the trained model does."""
     arrays = open_arrays(dataset)
