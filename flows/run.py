@@ -1,7 +1,7 @@
 """`make run`, `make train`, `make data`: the flows in one process, with live progress and a summary.
 
 They report to the server that `PREFECT_API_URL` names, else to that of `make up` while it runs; where there is none,
-Prefect starts an embedded one, once for the whole run.
+one is started for this run.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from rich.console import Console
 from flows.command_line import add_options, explain, parameters_from
 from flows.console import ConsoleReporter
 from flows.estimate import Estimate
+from flows.server import RunServer, ServerError
 from flows.summary import print_data, print_outcome
 from flywheel.settings import PROJECT, ReleaseParameters, Settings, TrainingParameters, make_state_folder
 from tasks.addresses import PREFECT_TOML, answers, prefect_api_url, remove_prefect_toml
@@ -53,40 +54,61 @@ def _run(parameters: TrainingParameters, until: str, console: Console) -> None:
     make_state_folder(Settings())
     # what Prefect logs goes to its server; a person gets the reporter's lines and one clear error
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    _choose_server(console)
+    own = _choose_server(console)
     from tasks.reporting import reporting_to  # imports Prefect, which reads its environment then
 
     began = time.monotonic()
     with ConsoleReporter(console, Estimate(parameters, until, time.monotonic)) as reporter, reporting_to(reporter):
-        show = _flows(parameters, until)
+        show = _flows(parameters, until, own)
     show(console, time.monotonic() - began)
 
 
-class ServerError(RuntimeError):
-    """The Prefect server that the user named is not there."""
-
-
-def _choose_server(console: Console) -> None:
-    """Before Prefect is imported: it reads its environment, and `prefect.toml`, then."""
+def _choose_server(console: Console) -> RunServer | None:
+    """Before Prefect is imported: it reads its environment, and `prefect.toml`, then. Returns one that was started."""
     if given := os.environ.get("PREFECT_API_URL"):
         if given.startswith("http://") and not answers(f"{given.rstrip('/')}/health"):
             raise ServerError(
                 f"PREFECT_API_URL={given}: no Prefect server answers there. Start it, or unset the variable."
             )
-        return
+        return None
     url = prefect_api_url(PROJECT)
     if url and answers(f"{url}/health"):
         os.environ["PREFECT_API_URL"] = url
         console.print(f"Reporting to the Prefect server of 'make up' at {url.removesuffix('/api')}", style="dim")
-        return
+        return None
     if url:
         console.print(f"{PREFECT_TOML} leads to {url}, where no server answers: removed.", style="dim")
         remove_prefect_toml(PROJECT)
+    if _is_configured_elsewhere():
+        return None
     console.print("Starting a Prefect server for this run, as 'make up' runs none ...", style="dim")
+    own = RunServer()
+    os.environ["PREFECT_API_URL"] = own.api_url
+    return own
 
 
-def _flows(parameters: TrainingParameters, until: str) -> Callable[[Console, float], None]:
-    """Run the flows; returns what prints their summary."""
+def _is_configured_elsewhere() -> bool:
+    """Where a user's own `prefect.toml`, profile or Prefect home may name a server, Prefect is left to find it."""
+    home = os.environ.get("PREFECT_HOME") != str(Settings().paths.state / "prefect")
+    return home or "PREFECT_PROFILE" in os.environ or (PROJECT / PREFECT_TOML).exists()
+
+
+def _flows(parameters: TrainingParameters, until: str, own: RunServer | None) -> Callable[[Console, float], None]:
+    """Run the flows, on a server of their own once it is up; returns what prints their summary."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    import flows.release
+    import flows.training  # noqa: F401 - while the server starts
+
+    if own is None:
+        return _flows_at_the_server(parameters, until)
+    own.wait_until_ready()
+    # nobody looks for silent runs at a server that ends with its run, and a flow waits a second for its heart to stop
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return _flows_at_the_server(parameters, until)
+
+
+def _flows_at_the_server(parameters: TrainingParameters, until: str) -> Callable[[Console, float], None]:
     from flows.release import release_classifier
     from flows.training import prepare_data, train_classifier
     from flywheel.model.initial_weights import find_initial_weights, pack_for

@@ -60,6 +60,7 @@ def keep_tools_at_home(settings: Settings) -> dict[str, str]:
     state = settings.paths.state
     wanted = {
         "PREFECT_HOME": state / "prefect",
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": state / "prefect-results",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # 20 s, the default, is too short for the embedded server on a busy laptop
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

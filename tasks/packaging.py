@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from flywheel.model.folder import MANIFEST, ModelError, read_manifest, verify
@@ -38,18 +39,26 @@ def package_model(model: TrainedModel, evaluation: Evaluation | None, paths: Pat
     own and renamed into the project's store; what was damaged there since is removed and built again. Raises
     PackagingError or ModelError.
     """
-    version = _hex(model.id)
-    model_tag = f"{NAME}:{version}"
-    bento_tag = f"{model_tag}-{contents_version(PROJECT)[:CONTENTS_DIGITS]}"
-    folder, stored_model = _stored(paths, "bentos", bento_tag), _stored(paths, "models", model_tag)
-    whole = {folder: _is_whole_bento(folder), stored_model: _is_whole_model(stored_model, model)}
+    bento = _bento_of(model, paths)
+    whole = _wholeness(bento, model, paths)
     for damaged in (path for path in whole if not whole[path] and path.is_dir()):
         log.warning("%s: files are missing or damaged; removed, to be built again", damaged)
         shutil.rmtree(damaged)
     if not all(whole.values()):
-        _build(model, _identities(model, evaluation), _metrics(model, evaluation), bento_tag, paths)
-    parity = recorded_parity(folder)
-    return PackagedBento(bento_tag, model_tag, model.id, folder, parity.summary if parity else "")
+        _build(model, _identities(model, evaluation), _metrics(model, evaluation), bento.tag, paths)
+    return answered(bento)
+
+
+def find_bento(model: TrainedModel, paths: Paths) -> PackagedBento | None:
+    """The model's Bento by this service code, if it is whole; None where it has to be built."""
+    bento = _bento_of(model, paths)
+    return answered(bento) if all(_wholeness(bento, model, paths).values()) else None
+
+
+def answered(bento: PackagedBento) -> PackagedBento:
+    """With how the Bento answered when it was served; empty where it was not asked yet."""
+    parity = recorded_parity(bento.folder)
+    return replace(bento, smoke_test=parity.summary if parity else "")
 
 
 def serve_command(paths: Paths, tag: str) -> str:
@@ -63,6 +72,19 @@ def serve_command(paths: Paths, tag: str) -> str:
 
 def _hex(model_id: str) -> str:
     return model_id.partition("-")[2]
+
+
+def _bento_of(model: TrainedModel, paths: Paths) -> PackagedBento:
+    """What the model's Bento is called and where it lies, whether or not it is there."""
+    model_tag = f"{NAME}:{_hex(model.id)}"
+    tag = f"{model_tag}-{contents_version(PROJECT)[:CONTENTS_DIGITS]}"
+    return PackagedBento(tag, model_tag, model.id, _stored(paths, "bentos", tag), "")
+
+
+def _wholeness(bento: PackagedBento, model: TrainedModel, paths: Paths) -> dict[Path, bool]:
+    """Of the Bento's folder and of the model's in BentoML's store."""
+    stored_model = _stored(paths, "models", bento.model_tag)
+    return {bento.folder: _is_whole_bento(bento.folder), stored_model: _is_whole_model(stored_model, model)}
 
 
 def _stored(paths: Paths, store: str, tag: str) -> Path:

@@ -18,6 +18,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from tasks.interruption import end_if_interrupted
+from tasks.kept import kept
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,11 +99,19 @@ def stage_seconds() -> Iterator[dict[str, float]]:
         _seconds.reset(token)
 
 
-def stage(name: str, run_name: str | None = None, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def stage(
+    name: str,
+    run_name: str | None = None,
+    *,
+    find: Callable[..., Any] | None = None,
+    show: Callable[..., object] | None = None,
+    **options: Any,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function the Prefect task `name`. `run_name` may hold its parameters: `"train on {dataset.id}"`.
 
-    `options` are Prefect's own: retries, timeout_seconds. Nothing is cached by Prefect: each stage looks for the
-    manifest of what it would make and returns at once where it is whole, so a folder that was deleted is made again.
+    Where `find` is given, Prefect keeps the stage's record, see `tasks.kept`: `find` has the stage's arguments and says
+    what lies on disk for them. A stage that is skipped so is still heard of, and `show(record, *arguments)` leaves in
+    the UI what the stage itself would. `options` are Prefect's own: retries, timeout_seconds.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -112,13 +121,24 @@ def stage(name: str, run_name: str | None = None, **options: Any) -> Callable[[C
             start = time.monotonic()
             reporter().started(name)
             result = function(*args, **kwargs)
-            seconds = time.monotonic() - start
-            book = _seconds.get()
-            if book is not None:
-                book[name] = book.get(name, 0.0) + seconds
-            reporter().finished(name, seconds, str(getattr(result, "id", "")))
+            _finished(name, time.monotonic() - start, result)
             return result
 
-        return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, **options)(run)
+        def cached(seconds: float, result: R, *args: P.args, **kwargs: P.kwargs) -> None:
+            end_if_interrupted()
+            reporter().started(name)
+            if show is not None:
+                show(result, *args, **kwargs)
+            _finished(name, seconds, result)
+
+        made = task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, **options)(run)
+        return kept(made, find, cached) if find is not None else made
 
     return decorate
+
+
+def _finished(name: str, seconds: float, result: object) -> None:
+    book = _seconds.get()
+    if book is not None:
+        book[name] = book.get(name, 0.0) + seconds
+    reporter().finished(name, seconds, str(getattr(result, "id", "")))

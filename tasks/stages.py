@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect.tasks import exponential_backoff
 
+import tasks.found as found
 from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version
@@ -64,6 +65,18 @@ SERVE_TIMEOUT_SECONDS = 600.0
 REPORT_TIMEOUT_SECONDS = 1800.0
 
 
+def show_check(result: ValidationResult, *_: object) -> None:
+    show_validation(result, Settings().paths)
+
+
+def show_version(version: DatasetVersion, *_: object) -> None:
+    show_dataset(version)
+
+
+def show_evaluation(evaluation: Evaluation, model: TrainedModel, *_: object) -> None:
+    show_metrics(evaluation, model)
+
+
 @stage(
     "fetch source",
     "fetch {parameters.source}",
@@ -77,13 +90,13 @@ def fetch(parameters: DataParameters) -> Source:
     return fetch_source(parameters.source, Settings(), reporter().progress)
 
 
-@stage("index", "index {source.name}")
+@stage("index", "index {source.name}", find=found.index_images)
 def index_images(source: Source) -> ImageIndex:
     """One row an image."""
     return build_index(source, Settings().paths, reporter().progress)
 
 
-@stage("validate index", "validate {index.id}")
+@stage("validate index", "validate {index.id}", find=found.validate_index, show=show_check)
 def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationResult:
     """The index's suite; a critical finding ends the run here."""
     paths = Settings().paths
@@ -94,7 +107,7 @@ def validate_index(index: ImageIndex, parameters: DataParameters) -> ValidationR
     return result
 
 
-@stage("make dataset", "make a dataset version of {index.id}")
+@stage("make dataset", "make a dataset version of {index.id}", find=found.make_dataset, show=show_version)
 def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataParameters) -> DatasetVersion:
     """The images that passed, packed; those that did not are listed in the quarantine."""
     paths = Settings().paths
@@ -103,7 +116,7 @@ def make_dataset(index: ImageIndex, check: ValidationResult, parameters: DataPar
     return version
 
 
-@stage("validate dataset", "validate {dataset.id}")
+@stage("validate dataset", "validate {dataset.id}", find=found.validate_dataset, show=show_check)
 def validate_dataset(dataset: DatasetVersion, parameters: DataParameters) -> ValidationResult:
     """The finished version's suite; a critical finding ends the run here."""
     paths = Settings().paths
@@ -134,7 +147,7 @@ def find_weights(recipe: Recipe) -> InitialWeights | None:
     return find_initial_weights(recipe)
 
 
-@stage("train", "train {recipe.model} on {dataset.id}")
+@stage("train", "train {recipe.model} on {dataset.id}", find=found.train_model)
 def train_model(
     dataset: DatasetVersion, recipe: Recipe, device: str, initial: InitialWeights | None = None
 ) -> TrainedModel:
@@ -145,7 +158,7 @@ def train_model(
         return train(dataset, recipe, chosen, paths, listen, initial=initial)
 
 
-@stage("evaluate", "evaluate {model.id}")
+@stage("evaluate", "evaluate {model.id}", find=found.measure, show=show_evaluation)
 def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
     """The model on the frozen side."""
     evaluation = evaluate_model(model, dataset, Settings().paths, progress=reporter().progress)
@@ -153,10 +166,10 @@ def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
     return evaluation
 
 
-@stage("package", "package {model.id}")
+@stage("package", "package {model.id}", find=found.package)
 def package(model: TrainedModel, evaluation: Evaluation) -> PackagedBento:
     """The model as a Bento, which can be built before its verdict: the gate judges how it answers, too."""
-    return package_model(model, evaluation, Settings().paths)
+    return replace(package_model(model, evaluation, Settings().paths), smoke_test="")
 
 
 @stage("parity", "serve {bento.tag} and compare", timeout_seconds=SERVE_TIMEOUT_SECONDS)

@@ -1,6 +1,8 @@
 """A dataset version and a recipe become a model; one that exists is returned, not trained again."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -93,8 +95,8 @@ def demand_model(recipe: Recipe, size: int, initial: InitialWeights | None = Non
 
 def choose_device(asked: str) -> str:
     """cpu, cuda or mps. Raises TrainingError where the one that was asked for isn't there."""
-    if asked == "cpu":
-        return asked
+    if asked == "cpu" or (asked == "auto" and _has_no_driver()):
+        return "cpu"
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -104,6 +106,20 @@ def choose_device(asked: str) -> str:
         found = ", ".join(kind for kind, usable in there.items() if usable)
         raise TrainingError(f"device '{asked}'", f"one of {found} expected on this machine.", "Try DEVICE=auto.")
     return asked
+
+
+def _has_no_driver() -> bool:
+    """Whether neither CUDA's driver nor ROCm's device is there, as torch would say after 3 s of being imported.
+
+    False where in doubt: then torch is asked.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return not Path("/dev/kfd").exists()
+    return False
 
 
 def _finished(folder: Path) -> TrainedModel | None:

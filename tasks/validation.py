@@ -77,6 +77,17 @@ def check_version(version: DatasetVersion, parameters: DataParameters, paths: Pa
     return _kept_or_made("splits", version.id, parameters, paths, prepare)
 
 
+def find_index_check(index: ImageIndex, parameters: DataParameters, paths: Paths) -> ValidationResult | None:
+    """What `check_index` found before, by the same code; None where it has to look, or its list is gone."""
+    kept = _read(_result_file("images", index.id, parameters, paths))
+    return kept if paths.quarantine(index.id).is_file() else None
+
+
+def find_version_check(version: DatasetVersion, parameters: DataParameters, paths: Paths) -> ValidationResult | None:
+    """What `check_version` found before, by the same code; None where it has to look."""
+    return _read(_result_file("splits", version.id, parameters, paths))
+
+
 def require(result: ValidationResult) -> None:
     """Do nothing when no critical expectation failed; else raise ValidationFailed with what a user needs."""
     if result.passed:
@@ -113,13 +124,18 @@ def quarantine(index: ImageIndex, result: ValidationResult, paths: Paths) -> tup
     if result.subject != index.id:
         raise ValueError(f"{index.id}: a result of this index expected, one of {result.subject} given.")
     failed = [one for one in result.results if not one.success and one.unexpected_rows]
-    rows = tuple(sorted({row for one in failed for row in one.unexpected_rows}))
+    rows = quarantined_rows(result)
     _write(paths.quarantine(index.id), _listing(index, failed) if rows else _csv([]))
     if rows:
         log.warning(
             "quarantined %s of %s images: %s", f"{len(rows):,}", f"{index.images:,}", paths.quarantine(index.id)
         )
     return rows
+
+
+def quarantined_rows(result: ValidationResult) -> tuple[int, ...]:
+    """Positions in the index that a row-level expectation takes out, ascending."""
+    return tuple(sorted({row for one in result.results if not one.success for row in one.unexpected_rows}))
 
 
 def _listing(index: ImageIndex, failed: Iterable[ExpectationResult]) -> str:
@@ -164,12 +180,16 @@ def _flagged(table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
 def _kept_or_made(
     suite: str, subject: str, parameters: DataParameters, paths: Paths, prepare: Callable[[], Prepared]
 ) -> ValidationResult:
-    stem = f"{subject}-{suite}-{_judge(parameters)}"
-    kept = _read(paths.validations / f"{stem}.json")
+    file = _result_file(suite, subject, parameters, paths)
+    kept = _read(file)
     if kept is not None:
         log.info("%s: validated before, %s expectations (%s)", subject, len(kept.results), suite)
         return kept
-    return _validate(subject, stem, parameters, paths, prepare())
+    return _validate(subject, file.stem, parameters, paths, prepare())
+
+
+def _result_file(suite: str, subject: str, parameters: DataParameters, paths: Paths) -> Path:
+    return paths.validations / f"{subject}-{suite}-{_judge(parameters)}.json"
 
 
 def _judge(parameters: DataParameters) -> str:

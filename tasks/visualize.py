@@ -10,7 +10,7 @@ from pathlib import Path
 from flywheel.ledger import Champion, LedgerError, open_ledger
 from flywheel.ledger.entries import utc_now
 from flywheel.paths import Paths
-from flywheel.records import Evaluation, GateVerdict, PreparedData, TrainedModel
+from flywheel.records import DatasetVersion, Evaluation, GateVerdict, PreparedData, TrainedModel
 from flywheel.settings import Settings, TrainingParameters, keep_tools_at_home
 
 logger = logging.getLogger(__name__)
@@ -28,18 +28,18 @@ def make_report(
     parameters: TrainingParameters | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Path:
-    """Draw the figures and write `reports/<eval id>/report.html`; returns the page.
+    """Draw the figures, unless they are there, and write `reports/<eval id>/report.html`; returns the page.
 
     `champion` is the task's at this moment, `parameters` what the flow was given: the page's command comes from them.
     """
-    from flywheel.figures import draw_all
     from flywheel.report.contents import ReportContents
+    from flywheel.report.drawn import find_figures
     from flywheel.report.page import write_report
 
-    figures = draw_all(model, evaluation, data.dataset, paths)
+    figures = find_figures(model, evaluation, data.dataset, paths) or _draw(model, evaluation, data.dataset, paths)
     contents = ReportContents(model, data, evaluation, gate, bento_tag, parameters)
     page = write_report(contents, figures, champion=reigning(champion, model.id), at=clock())
-    logger.info("drew %d figures of %s, report %s", len(figures), model.id, page)
+    logger.info("%d figures of %s, report %s", len(figures), model.id, page)
     return page
 
 
@@ -50,7 +50,6 @@ def visualize(model_id: str, paths: Paths, champion: Champion | None, clock: Cal
     """
     from flywheel.data.versions import load_version
     from flywheel.evaluation.record import evaluation_id, read_evaluation
-    from flywheel.figures import draw_all
     from flywheel.model.folder import read_model
     from flywheel.report.contents import read_contents
     from flywheel.report.page import write_report
@@ -59,8 +58,17 @@ def visualize(model_id: str, paths: Paths, champion: Champion | None, clock: Cal
     version = load_version(paths.dataset(model.dataset_id))
     evaluation = read_evaluation(paths.report(evaluation_id(model.id, version.evaluation_set_id)))
     contents = read_contents(evaluation.folder, model, evaluation)
-    figures = draw_all(model, evaluation, version, paths)
+    figures = _draw(model, evaluation, version, paths)
     return write_report(contents, figures, champion=reigning(champion, model.id), at=clock())
+
+
+def _draw(model: TrainedModel, evaluation: Evaluation, version: DatasetVersion, paths: Paths) -> list[Path]:
+    from flywheel.figures import draw_all
+    from flywheel.report.drawn import note_figures
+
+    figures = draw_all(model, evaluation, version, paths)
+    note_figures(figures, model, evaluation, version, paths)
+    return figures
 
 
 def reigning(champion: Champion | None, model_id: str) -> str:

@@ -1,7 +1,9 @@
 """Every command of the README is run here; one that is not known to this file fails the suite."""
 
+import contextlib
 import re
 import shlex
+import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -116,6 +118,18 @@ def test_a_second_run_trains_nothing(finished_run: str, make: Make, workspace: P
     assert ids[0]
     assert ids[0] == ids[1]
     assert "the champion already" in again.stdout
+    assert last_states(workspace / ".flywheel/prefect/prefect.db") == {
+        **dict.fromkeys(("fetch", "serve_and_compare", "judge", "report_on", "promote"), "Completed"),
+        **dict.fromkeys(("index_images", "validate_index", "make_dataset", "validate_dataset"), "Cached"),
+        **dict.fromkeys(("train_model", "measure", "package"), "Cached"),
+    }
+
+
+def last_states(database: Path) -> dict[str, str]:
+    """Stage's function → the name of the state that it ended in last, as Prefect's server wrote it down."""
+    query = "select task_key, state_name from task_run order by start_time"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return {key.rpartition("-")[0]: state for key, state in connection.execute(query)}
 
 
 def test_make_test_runs_the_suite(make: Make) -> None:

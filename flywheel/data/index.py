@@ -78,6 +78,11 @@ def build_index(source: Source, paths: Paths, progress: Progress = silent) -> Im
     return index
 
 
+def find_index(source: Source, paths: Paths) -> ImageIndex | None:
+    """The finished index of the files as they lie there now (path, size, time), of which none is read; None without."""
+    return _find(source, files_fingerprint(source.folder, read_tree(source.folder)), paths)
+
+
 def read_index(index: ImageIndex, with_descriptors: bool = False) -> pd.DataFrame:
     """The rows, COLUMNS in order; with their descriptors as bytes (see `unpack_descriptors`) where asked."""
     columns = [*COLUMNS, DESCRIPTOR] if with_descriptors else list(COLUMNS)

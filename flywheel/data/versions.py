@@ -92,11 +92,10 @@ def build_version(
     images, VersionError where a file changed since it was indexed.
     """
     sweep(paths.datasets)
+    if (known := find_version(index, quarantined, parameters, paths)) is not None:
+        log.info("dataset version %s is up to date", known.id)
+        return known
     shortcut = _shortcut(index, quarantined, parameters)
-    known = read_json(shortcut)
-    if known and _is_finished(folder := paths.dataset(str(known["id"])), paths) and _listing(shortcut).is_file():
-        log.info("dataset version %s is up to date", known["id"])
-        return _made_of(index, quarantined, shortcut, load_version(folder))
     frame = read_index(index, with_descriptors=True)
     usable = frame.drop(index=frame.index[sorted(quarantined)])
     usable = usable[usable["decode_ok"]]
@@ -115,6 +114,17 @@ def build_version(
     version = _made_of(index, quarantined, shortcut, load_version(folder))
     log.info("dataset version %s: %s, %d left out", version.id, _in_words(version.counts), version.left_out)
     return version
+
+
+def find_version(
+    index: ImageIndex, quarantined: Collection[int], parameters: DataParameters, paths: Paths
+) -> DatasetVersion | None:
+    """The version that this very input gave before, if it is whole still; None where it has to be made."""
+    shortcut = _shortcut(index, quarantined, parameters)
+    known = read_json(shortcut)
+    if known and _is_finished(folder := paths.dataset(str(known["id"])), paths) and _listing(shortcut).is_file():
+        return _made_of(index, quarantined, shortcut, load_version(folder))
+    return None
 
 
 def earlier_sides(paths: Paths, task: str) -> dict[str, Side]:
