@@ -31,7 +31,8 @@ def test_visualize_draws_the_champion_again_from_its_records(project, capsys):
     page = report(project)
     figures = project.paths.figures(project.strong.id)
     names = sorted(path.name for path in figures.iterdir())
-    assert names == ["confusion_matrix.png", "learning_curve.png", "mistakes.png", "reliability.png"]
+    pictures = ["confusion_matrix.png", "learning_curve.png", "mistakes.png", "reliability.png"]
+    assert [name for name in names if name.endswith(".png")] == pictures
     drawn, told = {name: (figures / name).read_bytes() for name in names}, page.read_text()
     shutil.rmtree(figures)
     page.unlink()
