@@ -9,6 +9,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from flows.parameters import takes
 from flywheel.records import Release
 from flywheel.settings import ApprovalParameters
 from tasks.stages import promote, told_gate
@@ -22,7 +23,8 @@ class Approval(RunInput):
     reason: str = Field(default="", max_length=2000, description="Why. It stays on record.")
 
 
-@flow(name="approve-promotion", flow_run_name="approve {parameters.bento_tag}")
+@flow(name="approve-promotion", flow_run_name="approve {bento_tag}")
+@takes(ApprovalParameters)
 def approve_promotion(parameters: ApprovalParameters) -> Release:
     """Wait for a person, then release or refuse; both are recorded with the name and the reason."""
     asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision), approve=False)

@@ -1,24 +1,13 @@
 """The flow parameters as command-line options: one option a field of the pydantic model, with its description."""
 
 import argparse
-from typing import Any, get_args
+from typing import get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
+from flows.parameters import nested, options
 from flywheel.presets import PRESETS
 from flywheel.settings import TrainingParameters
-
-
-def options(model: type[BaseModel]) -> dict[str, tuple[str | None, FieldInfo]]:
-    """Option name → (section, field): a field of a nested model stands under its own name."""
-    found: dict[str, tuple[str | None, FieldInfo]] = {}
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= {inner: (name, inner_field) for inner, inner_field in field.annotation.model_fields.items()}
-        else:
-            found[name] = (None, field)
-    return found
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def parameters_from(arguments: argparse.Namespace) -> TrainingParameters:
     """The options that were given, over the preset. Raises pydantic.ValidationError."""
-    document: dict[str, Any] = {}
-    for name, (section, _) in options(TrainingParameters).items():
-        value = getattr(arguments, name)
-        if value is not None:
-            (document if section is None else document.setdefault(section, {}))[name] = value
-    return PRESETS[arguments.preset].with_options(document)
+    values = {name: getattr(arguments, name) for name in options(TrainingParameters)}
+    given = {name: value for name, value in values.items() if value is not None}
+    return PRESETS[arguments.preset].with_options(nested(TrainingParameters, given))
 
 
 def explain(error: ValidationError) -> str:

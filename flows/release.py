@@ -5,12 +5,14 @@ It is the only flow that moves a champion, in one transaction with the decision 
 
 from prefect import flow
 
+from flows.parameters import takes
 from flywheel.records import Release
 from flywheel.settings import ReleaseParameters
 from tasks.stages import promote
 
 
-@flow(name="release-classifier", flow_run_name="release {parameters.bento_tag}")
+@flow(name="release-classifier", flow_run_name="release {bento_tag}")
+@takes(ReleaseParameters)
 def release_classifier(parameters: ReleaseParameters) -> Release:
     """Promote on the verdict. A model that did not pass stays out, and that is no failure of the run."""
     return promote(parameters.gate_decision, parameters.bento_tag)

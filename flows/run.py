@@ -18,9 +18,10 @@ from rich.console import Console
 from flows.command_line import add_options, explain, parameters_from
 from flows.console import ConsoleReporter
 from flows.estimate import Estimate
+from flows.parameters import flat
 from flows.server import RunServer, ServerError
 from flows.summary import print_data, print_outcome
-from flywheel.settings import PROJECT, ReleaseParameters, Settings, TrainingParameters, make_state_folder
+from flywheel.settings import PROJECT, Settings, TrainingParameters, make_state_folder
 from tasks.addresses import PREFECT_TOML, answers, prefect_api_url, remove_prefect_toml
 from tasks.interruption import listen, was_interrupted
 
@@ -54,6 +55,7 @@ def _run(parameters: TrainingParameters, until: str, console: Console) -> None:
     make_state_folder(Settings())
     # what Prefect logs goes to its server; a person gets the reporter's lines and one clear error
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _demand_possible(parameters, until, console)
     own = _choose_server(console)
     from tasks.reporting import reporting_to  # imports Prefect, which reads its environment then
 
@@ -61,6 +63,21 @@ def _run(parameters: TrainingParameters, until: str, console: Console) -> None:
     with ConsoleReporter(console, Estimate(parameters, until, time.monotonic)) as reporter, reporting_to(reporter):
         show = _flows(parameters, until, own)
     show(console, time.monotonic() - began)
+
+
+def _demand_possible(parameters: TrainingParameters, until: str, console: Console) -> None:
+    """The flow asks the same; here it is said before a server is started, within seconds of the command."""
+    from flywheel.model.initial_weights import find_initial_weights, pack_for
+    from tasks.training import demand_device, demand_model
+
+    if until != "data":
+        demand_device(parameters.device)
+    recipe = parameters.recipe
+    if recipe.begins_with_weights:
+        console.print(f"Finding the weights of {recipe.model} ...", style="dim", markup=False, highlight=False)
+    initial = find_initial_weights(recipe)
+    if until != "data":
+        demand_model(recipe, pack_for(parameters.data, initial).packed_size, initial)
 
 
 def _choose_server(console: Console) -> RunServer | None:
@@ -115,12 +132,12 @@ def _flows_at_the_server(parameters: TrainingParameters, until: str) -> Callable
 
     if until == "data":
         packing = pack_for(parameters.data, find_initial_weights(parameters.recipe))
-        data = prepare_data(packing)
+        data = prepare_data(**flat(packing))
         return lambda console, seconds: print_data(console, data, parameters, seconds)
-    outcome = train_classifier(parameters)
+    outcome = train_classifier(**flat(parameters))
     release = None
     if until == "release":
-        release = release_classifier(ReleaseParameters(gate_decision=outcome.gate.id, bento_tag=outcome.bento.tag))
+        release = release_classifier(gate_decision=outcome.gate.id, bento_tag=outcome.bento.tag)
     return lambda console, seconds: print_outcome(console, outcome, release, seconds)
 
 

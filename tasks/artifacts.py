@@ -180,8 +180,8 @@ def show_report(report: Path, model: TrainedModel, bento_tag: str, gate: GateVer
         create_link_artifact(url, link_text="The report of this model", key="report", description=model.id)
     else:
         create_markdown_artifact(f"`{report}`", key="report", description="The report's file; 'make up' serves it.")
-    parameters = f'{{"gate_decision": "{gate.id}", "bento_tag": "{bento_tag}"}}'
-    command = f"prefect deployment run 'release-classifier/release' -p parameters='{parameters}' --watch"
+    parameters = f"-p gate_decision={gate.id} -p bento_tag={bento_tag}"
+    command = f"prefect deployment run 'release-classifier/release' {parameters} --watch"
     create_markdown_artifact(f"```shell\n{command}\n```", key="release-command", description="Releases this model")
 
 

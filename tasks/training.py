@@ -27,7 +27,7 @@ from flywheel.settings import Recipe
 from tasks.fit import FitRequest
 from tasks.fit_process import only_one, run_fit
 
-__all__ = ["TrainingError", "choose_device", "demand_model", "train"]
+__all__ = ["TrainingError", "choose_device", "demand_device", "demand_model", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,12 @@ def demand_model(recipe: Recipe, size: int, initial: InitialWeights | None = Non
 
         with torch.device("meta"):  # shapes only
             create(recipe.model, 2, size, recipe.stem)
+
+
+def demand_device(asked: str) -> None:
+    """Raise TrainingError for a device that isn't there, before the data is touched; auto needs no look yet."""
+    if asked != "auto":
+        choose_device(asked)
 
 
 def choose_device(asked: str) -> str:

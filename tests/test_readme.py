@@ -1,10 +1,12 @@
 """Every command of the README is run here; one that is not known to this file fails the suite."""
 
 import contextlib
+import json
 import re
 import shlex
 import sqlite3
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +22,7 @@ BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
 TARGETS = re.findall(r"^\| `(make [a-z-]+)", README, re.MULTILINE)
 
+DEPLOYMENT = "test_a_deployment_runs_from_up_to_down"
 # Run by a test of its own below, or by the fixture that it names.
 RUN_HERE = {
     "make run": "finished_run",
@@ -35,10 +38,10 @@ RUN_HERE = {
     "make replay": "test_the_gate_can_be_asked",
     "make verify-ledger": "test_the_gate_can_be_asked",
     ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
-    "make up": "test_a_deployment_runs_from_up_to_down",
-    ".venv/bin/prefect deployment run 'train-classifier/quickstart' --watch": "test_a_deployment_runs_from_up_to_down",
-    "make status": "test_a_deployment_runs_from_up_to_down",
-    "make down": "test_a_deployment_runs_from_up_to_down",
+    "make up": DEPLOYMENT,
+    ".venv/bin/prefect deployment run 'train-classifier/quickstart' -p epochs=2 --watch": DEPLOYMENT,
+    "make status": DEPLOYMENT,
+    "make down": DEPLOYMENT,
 }
 
 
@@ -144,11 +147,19 @@ def test_looking_at_what_a_run_left(target: str, finished_run: str, make: Make) 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_unknown_model_is_refused_before_the_data_is_touched(make: Make) -> None:
-    done = make("train", "SOURCE=digits", "MODEL=resnet81")
+@pytest.mark.parametrize(
+    ("wrong", "next_step"), [("MODEL=resnet81", "Did you mean"), ("DEVICE=mps", "Try DEVICE=auto")]
+)
+def test_what_cannot_be_is_refused_before_a_server_starts_or_the_data_is_touched(
+    wrong: str, next_step: str, make: Make
+) -> None:
+    if sys.platform == "darwin":
+        wrong = wrong.replace("mps", "cuda")
+    done = make("train", "SOURCE=digits", wrong)
     assert done.returncode != 0
-    assert "Did you mean" in done.stdout
+    assert next_step in done.stdout
     assert "fetch source" not in done.stdout
+    assert "Prefect server" not in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -220,6 +231,12 @@ def wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
     raise AssertionError(f"{address} was not ready within 120 s")
 
 
+def trained_for(epochs: int, workspace: Path) -> bool:
+    """Whether a model of the quickstart's other parameters was trained for so many epochs."""
+    recipes = [json.loads(file.read_text())["training"]["recipe"] for file in workspace.glob("models/*/model.json")]
+    return any(recipe["epochs"] == epochs and recipe["model"] == "airbench_small" for recipe in recipes)
+
+
 def test_a_deployment_runs_from_up_to_down(make: Make, workspace: Path, two_ports: tuple[int, int]) -> None:
     ports = dict(zip(("FLYWHEEL_PREFECT_PORT", "FLYWHEEL_REPORTS_PORT"), map(str, two_ports), strict=True))
     up = make("up", **ports)
@@ -227,11 +244,12 @@ def test_a_deployment_runs_from_up_to_down(make: Make, workspace: Path, two_port
         assert up.returncode == 0, up.stdout + up.stderr
         assert str(two_ports[0]) in up.stdout
         assert "already" in make("up", **ports).stdout
-        parameters = 'parameters={"data": {"source": "digits"}, "recipe": {"epochs": 1}}'
-        command = [".venv/bin/prefect", "deployment", "run", "train-classifier/quickstart", "-p", parameters, "--watch"]
+        (command,) = [shlex.split(each) for each in COMMANDS if "prefect deployment run" in each]
+        command += ["-p", "source=digits"]
         environment = {**clean_environment(), **ports}
         ran = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=300)
         assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert trained_for(2, workspace), "-p epochs=2"
         assert "train-classifier" in make("status", **ports).stdout
     finally:
         down = make("down", **ports)

@@ -26,6 +26,8 @@ def find_initial_weights(recipe: Recipe) -> InitialWeights | None:
     """
     if not recipe.begins_with_weights:
         return None
+    if recipe.weights:  # first, as it needs neither timm nor a network
+        _demand_safetensors(Path(recipe.weights).expanduser().absolute())
     from flywheel.model.architecture import demand_known
 
     demand_known(recipe.model)
@@ -35,7 +37,7 @@ def find_initial_weights(recipe: Recipe) -> InitialWeights | None:
     else:
         file = _from_hub(recipe.model)
         origin = f"{file.parents[2].name.removeprefix('models--').replace('--', '/')}@{file.parent.name}"
-    _demand_safetensors(file)
+        _demand_safetensors(file)
     return InitialWeights(file, digest_of_file(file), origin, _configuration(recipe.model, file))
 
 

@@ -38,8 +38,8 @@ class Clone:
         return self(".venv/bin/python", "-m", f"deployments.{name}")
 
     def run(self, parameters: dict[str, Any], *more: str) -> subprocess.CompletedProcess[str]:
-        text = f"parameters={json.dumps(parameters)}"
-        return self(".venv/bin/prefect", "deployment", "run", "train-classifier/quickstart", "-p", text, *more)
+        given = [part for name, value in parameters.items() for part in ("-p", f"{name}={json.dumps(value)}")]
+        return self(".venv/bin/prefect", "deployment", "run", "train-classifier/quickstart", *given, *more)
 
     def ask(self, code: str) -> Any:
         """What code prints as JSON, run in the clone with `client` at its server."""

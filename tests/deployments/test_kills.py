@@ -10,7 +10,7 @@ import pytest
 from tests.deployments.conftest import Clone
 from tests.deployments.test_up import STATES, wait_for
 
-PARAMETERS = {"data": {"source": "digits"}, "recipe": {"epochs": 40}}
+PARAMETERS = {"source": "digits", "epochs": 40}
 
 
 def flow_process(run_id: str) -> int:

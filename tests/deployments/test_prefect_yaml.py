@@ -9,12 +9,18 @@ import yaml
 from deployments.automations import SETTLED_SECONDS, SILENT_SECONDS, crashed_runs, silent_runs
 from deployments.registration import FLOWS, PREFECT_YAML
 from deployments.stack import HEARTBEAT_SECONDS, POOL
+from flows.parameters import nested
 from flywheel.presets import PRESETS
 from flywheel.settings import PROJECT, TrainingParameters
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))["deployments"]
 TRAINING = [each for each in DEPLOYMENTS if each["entrypoint"] == "flows.training:train_classifier"]
 OWN_SOURCE = {"quickstart": "auto", "cifar10": "cifar10", "finetune": "auto"}
+
+
+def deployed(name: str) -> dict[str, Any]:
+    """The parameters that stand in the file."""
+    return dict(next(each for each in DEPLOYMENTS if each["name"] == name)["parameters"])
 
 
 def test_the_deployments_that_are_promised_are_there() -> None:
@@ -35,14 +41,13 @@ def test_each_runs_an_existing_flow_alone_on_the_pool(deployment: dict[str, Any]
 
 @pytest.mark.parametrize("deployment", TRAINING, ids=lambda each: each["name"])
 def test_its_parameters_are_accepted(deployment: dict[str, Any]) -> None:
-    TrainingParameters.model_validate(deployment["parameters"]["parameters"])
+    TrainingParameters.model_validate(nested(TrainingParameters, deployment["parameters"]))
 
 
 @pytest.mark.parametrize("name", OWN_SOURCE)
 def test_a_preset_is_the_same_by_deployment_and_by_make_run(name: str) -> None:
-    deployed = next(each for each in TRAINING if each["name"] == name)["parameters"]["parameters"]
     expected = PRESETS[name].with_options({"data": {"source": OWN_SOURCE[name]}})
-    assert TrainingParameters.model_validate(deployed) == expected
+    assert TrainingParameters.model_validate(nested(TrainingParameters, deployed(name))) == expected
 
 
 def test_a_run_is_silent_only_after_several_missed_heartbeats() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tasks.addresses import write_prefect_toml
 from tests.deployments.conftest import Clone
+from tests.deployments.test_prefect_yaml import deployed
 
-LONG = {"data": {"source": "digits"}, "recipe": {"epochs": 300}}
+LONG = {"source": "digits", "epochs": 300}
 STATES = (
     "print(json.dumps([[str(run.id), run.state_name, run.state.message, run.run_count] "
     "for run in client.read_flow_runs()]))"
@@ -39,15 +40,30 @@ def test_a_taken_port_is_said_and_nothing_is_left(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
-    [({"epochs": 0}, ["parameters.recipe.epochs", "minimum of 1"]), ({"epochz": 3}, ["parameters.recipe", "epochz"])],
+    ("given", "said"),
+    [
+        ({"epochs": 0}, ["field 'epochs'", "0 is not one of", "a whole number from 1 to 1000"]),
+        ({"epochz": 3}, ["not found on the deployment: 'epochz'", "epochs"]),
+    ],
 )
-def test_a_bad_parameter_is_refused_before_the_run(recipe: dict[str, int], said: list[str], running: Clone) -> None:
-    done = running.run({"recipe": recipe})
+def test_a_bad_parameter_is_refused_before_the_run_with_its_range(
+    given: dict[str, int], said: list[str], running: Clone
+) -> None:
+    done = running.run(given)
     assert done.returncode != 0
-    text = done.stdout + done.stderr
+    text = " ".join((done.stdout + done.stderr).split())
     assert [word for word in said if word not in text] == []
     assert running.ask("print(json.dumps(len(client.read_flow_runs())))") == 0
+
+
+def test_what_is_given_overrides_and_the_rest_of_the_preset_stays(running: Clone) -> None:
+    made = running(
+        ".venv/bin/prefect", "deployment", "run", "train-classifier/finetune", "-p", "epochs=2", "--in", "9h"
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    (parameters,) = running.ask("print(json.dumps([run.parameters for run in client.read_flow_runs()]))")
+    assert parameters == {**deployed("finetune"), "epochs": 2}
+    running.ask("[client.delete_flow_run(run.id) for run in client.read_flow_runs()]; print(0)")
 
 
 def test_the_gpus_slot_is_held_and_given_back(running: Clone) -> None:
