@@ -15,9 +15,9 @@ FIXED_AND_PER_IMAGE = {
     "validate dataset": (2.0, 0.00003),
     "train": (10.0, 0.0),
     "evaluate": (2.0, 0.0001),
-    "judge": (0.5, 0.0),
     "package": (6.0, 0.0),
-    "serve once": (14.0, 0.0),
+    "parity": (15.0, 0.0),
+    "judge": (0.5, 0.0),
     "report": (4.0, 0.0),
     "release": (1.0, 0.0),
 }

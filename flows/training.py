@@ -1,8 +1,8 @@
 """`train-classifier`: from a source of images to a judged model in a Bento. It never moves the champion.
 
 The source is fetched and indexed; the index is validated, and rows that fail are quarantined; what is left becomes a
-dataset version, validated in turn. A model is trained on it, measured on the frozen side, judged against the policy and
-the champion, packaged as a Bento, served once to see that it answers as it was trained, and reported.
+dataset version, validated in turn. A model is trained on it, measured on the frozen side, packaged as a Bento, served
+to see that it answers as it was trained, judged on all that against the policy and the champion, and reported.
 """
 
 from prefect import flow
@@ -22,7 +22,7 @@ from tasks.stages import (
     measure,
     package,
     report_on,
-    serve_once,
+    serve_and_compare,
     train_model,
     validate_dataset,
     validate_index,
@@ -48,7 +48,7 @@ def prepare_data(parameters: DataParameters) -> PreparedData:
 
 @flow(name="train-classifier", flow_run_name="train {parameters.recipe.model} on {parameters.data.source}")
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
-    """Train, judge and package a model; the champion stays who it is."""
+    """Train, package and judge a model; the champion stays who it is."""
     stop_after_crashes()
     with stage_seconds() as seconds:
         initial = find_weights(parameters.recipe) if parameters.recipe.begins_with_weights else None
@@ -58,7 +58,7 @@ def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
         champion = champion_of(data.dataset.task_id)
         model = train_model(data.dataset, parameters.recipe, parameters.device, initial)
         evaluation = measure(model, data.dataset)
-        gate = judge(evaluation, champion, data.dataset, parameters.gate)
-        bento = serve_once(package(model, evaluation, gate), model, data.dataset)
+        bento, parity = serve_and_compare(package(model, evaluation), model, data.dataset)
+        gate = judge(evaluation, champion, data.dataset, parameters.gate, parity)
         report = report_on(model, data, evaluation, gate, bento, champion, parameters)
     return TrainingOutcome(data, model, evaluation, gate, bento, report, seconds)

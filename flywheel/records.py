@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from flywheel.identity import canonical_json
 
 R = TypeVar("R")
+PROBES_NAMED = 3  # of the failed ones, in a sentence
 
 
 class Side(StrEnum):
@@ -235,7 +236,67 @@ class PackagedBento:
     model_tag: str
     model_id: str
     folder: Path
-    smoke_test: str  # what the served Bento answered
+    smoke_test: str  # how the served Bento answered, in words; empty where it was not served yet
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One file, sent to the served Bento."""
+
+    name: str
+    difference: float | None  # the largest of a logit from the trained model's; None where no answer can be compared
+    problem: str = ""  # why none can
+
+
+def _apart(difference: float | None) -> str:
+    return "no answer" if difference is None else f"{difference:.2g} apart"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Whether a Bento, served, gives the trained model's logits on the same bytes."""
+
+    bento_tag: str
+    model_id: str
+    tolerance: float  # of a logit
+    probes: tuple[ProbeResult, ...]
+    probes_sha256: str  # of the files that were sent and the pixels that they show
+    served_sha256: str  # of the Bento's and its model's files, and the trained model's weights
+    problem: str = ""  # why the Bento could not be asked: it did not start, it was lost
+
+    @property
+    def largest(self) -> float | None:
+        """The largest difference of any probe; None where none could be compared."""
+        return max((probe.difference for probe in self.probes if probe.difference is not None), default=None)
+
+    @property
+    def failed(self) -> tuple[ProbeResult, ...]:
+        """The probes that have no comparable answer or differ by more than the tolerance; NaN does."""
+        return tuple(
+            probe
+            for probe in self.probes
+            if probe.problem or probe.difference is None or not probe.difference <= self.tolerance
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Every probe was answered within the tolerance, and there was at least one."""
+        return bool(self.probes) and not self.problem and not self.failed
+
+    @property
+    def summary(self) -> str:
+        """In one sentence, for a gate's reason and a person."""
+        if self.passed:
+            return f"{len(self.probes)} of {len(self.probes)} probes within {self.largest:.0e} of the model in process."
+        if self.problem or not self.probes:
+            return f"The Bento could not be compared: {self.problem or 'it was sent no probe.'}"
+        named = self.failed[:PROBES_NAMED]
+        told = [f"{probe.name} ({probe.problem or _apart(probe.difference)})" for probe in named]
+        more = len(self.failed) - len(told)
+        return (
+            f"{len(self.failed)} of {len(self.probes)} probes are not within {self.tolerance:g} of the model in "
+            f"process: {', '.join(told)}{f' and {more} more' if more else ''}."
+        )
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,12 @@ MEANINGS = {
         "classes": "by class: label, images, recall with interval, precision",
         "images_per_second": "answered",
     },
+    "Parity": {
+        "bento_tag": "the Bento that was served, as name:version",
+        "model_id": "whose logits were expected",
+        "probes": "a result a file: name, difference, problem",
+    },
+    "ProbeResult": {"name": "how the image was encoded"},
     "evaluation table": {
         "image_id": "of its pixels; rows are sorted by it",
         "label": "the true class's number",
@@ -229,6 +235,8 @@ def _models() -> Iterable[tuple[str, str, list[Row]]]:
     yield "Trained model", "The part `model` of it.", _record(records, "TrainedModel")
     yield "Evaluation", "`reports/<eval-…>/evaluation.json`.", _record(records, "Evaluation")
     columns = {"image_id": "string", "label": "int64", "predicted": "int64", "logits": "list of float"}
+    yield "Parity", "`parity.json` in a Bento's folder.", _record(records, "Parity")
+    yield "Probe", "Each entry of its `probes`.", _record(records, "ProbeResult")
     yield "Answers by image", "`logits.parquet` beside it.", _named("evaluation table", columns)
 
 

@@ -1,6 +1,5 @@
-"""Model → BentoML's store → Bento → a smoke test that serves it. What is on disk decides what is left to do."""
+"""Model → BentoML's store → Bento. What is on disk decides what is left to do."""
 
-import json
 import logging
 import os
 import shlex
@@ -11,37 +10,28 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
-
-from flywheel.identity import canonical_json
 from flywheel.model.folder import MANIFEST, ModelError, read_manifest, verify
 from flywheel.paths import Paths
 from flywheel.records import Evaluation, PackagedBento, TrainedModel, to_json
 from flywheel.settings import PROJECT
 from tasks.bento_build import BuildRequest
 from tasks.bento_contents import contents_version, pinned_packages, shipped_files
-from tasks.serving import served
+from tasks.parity import recorded_parity
 
 log = logging.getLogger(__name__)
 
 NAME = "classifier"
 CONTENTS_DIGITS = 8
-SMOKE_TEST = "smoke_test.json"  # in the Bento's folder, so it goes where the Bento goes
-TOLERANCE = 1e-3  # of a probability, between the served answer and the same model in this process
-READY_SECONDS = 180.0  # 7-12 s on a free machine, 30 where nothing is compiled yet
 BUILD_SECONDS = 300.0
-REQUEST_SECONDS = 60.0
 STALE_SECONDS = 3600.0
 LOG_CHARACTERS = 4000
 
 
 class PackagingError(RuntimeError):
-    """The Bento could not be built, or does not answer as its model does."""
+    """The Bento could not be built."""
 
 
-def package_model(
-    model: TrainedModel, evaluation: Evaluation | None, gate_decision_id: str, paths: Paths
-) -> PackagedBento:
+def package_model(model: TrainedModel, evaluation: Evaluation | None, paths: Paths) -> PackagedBento:
     """The Bento of this model and this service code; built once, found again after that.
 
     Its version is content: the model's hex and the digest of the shipped code and pins. It is built in a home of its
@@ -57,37 +47,9 @@ def package_model(
         log.warning("%s: files are missing or damaged; removed, to be built again", damaged)
         shutil.rmtree(damaged)
     if not all(whole.values()):
-        _build(model, _identities(model, evaluation, gate_decision_id), _metrics(model, evaluation), bento_tag, paths)
-    return PackagedBento(bento_tag, model_tag, model.id, folder, _recorded_smoke_test(folder))
-
-
-def smoke_test(bento: PackagedBento, model: TrainedModel, image: bytes, label: str) -> str:
-    """Serves the Bento, sends it a real image's original bytes, and compares the answer with this process's own.
-
-    Returns what the Bento answered, in words; `label` is the image's true class and only stands in them. The result is
-    kept in the Bento's folder and returned from there the next time. Raises PackagingError or ServingError.
-    """
-    recorded = _recorded_smoke_test(bento.folder)
-    if recorded:
-        return recorded
-    expected = _in_process(model, image)
-    started = time.monotonic()
-    store = bento.folder.parents[2]
-    environment = {"FLYWHEEL_SERVICE_WORKERS": "1", "OMP_NUM_THREADS": "1"}
-    with served(bento.tag, store, READY_SECONDS, environment) as address:
-        ready_seconds = time.monotonic() - started
-        with httpx.Client(trust_env=False, timeout=REQUEST_SECONDS) as client:
-            response = client.post(
-                f"{address}/classify", params={"top_k": len(model.classes)}, files={"image": ("image", image)}
-            )
-    difference = _compare(bento, model, response, expected)
-    answer = response.json()
-    said = (
-        f"{answer['label']} {answer['confidence']:.3f} for an image of {label}; within {difference:.0e} of the model "
-        f"in process; ready in {ready_seconds:.1f} s"
-    )
-    _write_atomically(bento.folder / SMOKE_TEST, canonical_json({"answer": said, "served": answer}))
-    return said
+        _build(model, _identities(model, evaluation), _metrics(model, evaluation), bento_tag, paths)
+    parity = recorded_parity(folder)
+    return PackagedBento(bento_tag, model_tag, model.id, folder, parity.summary if parity else "")
 
 
 def serve_command(paths: Paths, tag: str) -> str:
@@ -126,27 +88,12 @@ def _is_whole_model(folder: Path, model: TrainedModel) -> bool:
     return same and (folder / "model.yaml").is_file()
 
 
-def _recorded_smoke_test(folder: Path) -> str:
-    """What the Bento answered; empty where it was not asked yet, or the record can't be read."""
-    try:
-        return str(json.loads((folder / SMOKE_TEST).read_bytes())["answer"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    written = path.with_name(f".{path.name}.{os.getpid()}")
-    written.write_text(text, encoding="utf-8")
-    written.replace(path)
-
-
-def _identities(model: TrainedModel, evaluation: Evaluation | None, gate_decision_id: str) -> dict[str, str]:
-    """What the Bento came from; `/model` answers it."""
+def _identities(model: TrainedModel, evaluation: Evaluation | None) -> dict[str, str]:
+    """What the Bento came from; `/model` answers it. What is decided of it later stands in the ledger, by model."""
     identities = {
         "model": model.id,
         "dataset": model.dataset_id,
         "task": model.task_id,
-        "gate_decision": gate_decision_id,
         "service_code": contents_version(PROJECT)[:CONTENTS_DIGITS],
         "weights": model.weights_sha256[:32],
     }
@@ -240,32 +187,3 @@ def _adopt(built: Path, home: Path, store: str, tag: str) -> None:
             if not target.is_dir():
                 raise
     (target.parent / "latest").unlink(missing_ok=True)  # BentoML's own note; it makes it again from creation times
-
-
-def _in_process(model: TrainedModel, image: bytes) -> dict[str, float]:
-    """Probability by class."""
-    from flywheel.data.decode import decode
-    from flywheel.model.inference import load_model, softmax
-
-    classifier = load_model(model.folder)
-    probabilities = softmax(classifier.classify([decode(image)]).logits)[0]
-    return dict(zip(model.classes, probabilities.tolist(), strict=True))
-
-
-def _compare(bento: PackagedBento, model: TrainedModel, response: httpx.Response, expected: dict[str, float]) -> float:
-    """The largest difference of a probability. Raises PackagingError when it is no answer of this model."""
-    if response.status_code != httpx.codes.OK:
-        raise PackagingError(f"{bento.tag}: 200 expected, {response.status_code} found: {response.text[:500]}")
-    answer = response.json()
-    if answer["model_id"] != model.id:
-        raise PackagingError(f"{bento.tag}: {model.id} expected to answer, {answer['model_id']} did. Package it again.")
-    served_scores = {score["label"]: score["confidence"] for score in answer["top_k"]}
-    if served_scores.keys() != expected.keys():
-        raise PackagingError(f"{bento.tag}: classes {sorted(expected)} expected, {sorted(served_scores)} answered.")
-    difference = max(abs(served_scores[label] - expected[label]) for label in expected)
-    if not difference <= TOLERANCE:
-        raise PackagingError(
-            f"{bento.tag}: probabilities within {TOLERANCE} of the model in process expected, {difference:.3g} apart. "
-            "The Bento's code or weights are not the model's; package it again."
-        )
-    return float(difference)

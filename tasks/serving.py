@@ -17,6 +17,7 @@ import psutil
 STOP_SECONDS = 15.0  # an idle service stops in 2
 POLL_SECONDS = 0.2
 LOG_LINES = 40
+WORKER_FAILED = "Application startup failed"  # uvicorn's words; BentoML would start the worker again, for ever
 
 
 class ServingError(RuntimeError):
@@ -60,8 +61,9 @@ def served(tag: str, bentoml_home: Path, timeout: float, environment: Mapping[st
 
 
 def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """Without PYTHONPATH: the Bento's own files are what runs."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """Without PYTHONPATH: the Bento's own files are what runs; and without the limits of the operator's own service."""
+    foreign = ("PYTHONPATH", "FLYWHEEL_SERVICE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**inherited, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **extra}
 
 
@@ -77,11 +79,13 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, tag: str
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise ServingError(f"{tag}: bentoml serve ended with exit code {process.returncode}.\n{_tail(log)}")
+            if WORKER_FAILED in (tail := _tail(log)):
+                raise ServingError(f"{tag}: its worker can't start.\n{tail}")
             with contextlib.suppress(httpx.HTTPError):
                 if client.get(f"{address}/readyz").status_code == httpx.codes.OK:
                     return
             time.sleep(POLL_SECONDS)
-    raise ServingError(f"{tag}: ready within {timeout:.0f} s expected, not ready yet. Its log:\n{_tail(log)}")
+    raise ServingError(f"{tag}: ready within {timeout:.0f} s expected, not ready yet.\n{_tail(log)}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -12,7 +12,7 @@ from prefect.tasks import exponential_backoff
 
 from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version, open_arrays, original_bytes
+from flywheel.data.versions import build_version
 from flywheel.ledger import Champion, open_ledger
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.records import (
@@ -22,9 +22,9 @@ from flywheel.records import (
     ImageIndex,
     InitialWeights,
     PackagedBento,
+    Parity,
     PreparedData,
     Release,
-    Side,
     Source,
     TrainedModel,
     ValidationResult,
@@ -41,7 +41,9 @@ from tasks.artifacts import (
 )
 from tasks.evaluation import evaluate_model, judge_model
 from tasks.gpu_slot import gpu_slot, is_trained
-from tasks.packaging import package_model, smoke_test
+from tasks.packaging import package_model
+from tasks.parity import demand_parity, measure_parity
+from tasks.probes import probes_of
 from tasks.reporting import reporter, stage
 from tasks.retries import MOST_TRIES, worth_another_try
 from tasks.training import choose_device, train
@@ -133,31 +135,31 @@ def measure(model: TrainedModel, dataset: DatasetVersion) -> Evaluation:
     return evaluation
 
 
+@stage("package", "package {model.id}")
+def package(model: TrainedModel, evaluation: Evaluation) -> PackagedBento:
+    """The model as a Bento, which can be built before its verdict: the gate judges how it answers, too."""
+    return package_model(model, evaluation, Settings().paths)
+
+
+@stage("parity", "serve {bento.tag} and compare", timeout_seconds=SERVE_TIMEOUT_SECONDS)
+def serve_and_compare(
+    bento: PackagedBento, model: TrainedModel, dataset: DatasetVersion
+) -> tuple[PackagedBento, Parity]:
+    """The Bento, served, must answer as the trained model does, in all forms that clients send; the gate judges it."""
+    parity = measure_parity(bento, model, probes_of(dataset, Settings().paths))
+    return replace(bento, smoke_test=parity.summary), parity
+
+
 @stage("judge", "judge {evaluation.model_id}")
 def judge(
-    evaluation: Evaluation, champion: Champion | None, dataset: DatasetVersion, policy: GatePolicy
+    evaluation: Evaluation, champion: Champion | None, dataset: DatasetVersion, policy: GatePolicy, parity: Parity
 ) -> GateVerdict:
     """The gate's verdict, recorded in the ledger. A fail is a verdict, not an error."""
     settings = Settings()
+    demand_parity(parity)
     gate = judge_model(evaluation, dataset, champion, policy, open_ledger(settings), settings.paths)
     show_gate(gate, evaluation)
     return gate
-
-
-@stage("package", "package {model.id}")
-def package(model: TrainedModel, evaluation: Evaluation, gate: GateVerdict) -> PackagedBento:
-    """The model as a Bento, whatever its verdict: a person may still want to promote it."""
-    return package_model(model, evaluation, gate.id, Settings().paths)
-
-
-@stage("serve once", "serve {bento.tag} once", timeout_seconds=SERVE_TIMEOUT_SECONDS)
-def serve_once(bento: PackagedBento, model: TrainedModel, dataset: DatasetVersion) -> PackagedBento:
-    """The Bento, served, must answer a frozen image as the trained model does."""
-    arrays = open_arrays(dataset)
-    row = arrays.side(Side.FROZEN)[0]
-    image = original_bytes(Settings().paths, str(arrays.ids[row]))
-    said = smoke_test(bento, model, image, dataset.classes[int(arrays.labels[row])])
-    return replace(bento, smoke_test=said)
 
 
 @stage("report", "report on {model.id}", timeout_seconds=REPORT_TIMEOUT_SECONDS)

@@ -21,6 +21,9 @@ class Classification(BaseModel):
     label: str = Field(description="The likeliest class.")
     confidence: float = Field(ge=0, le=1, description="Its softmax probability.")
     top_k: list[Score] = Field(description="The likeliest classes, best first.")
+    logits: dict[str, float] | None = Field(
+        default=None, description="Calibrated logits of all classes; only where asked for by `logits=true`."
+    )
     model_id: str = Field(description="The model that gave this answer.")
     latency_ms: float = Field(description="From the request's first byte in the app until the answer, queue included.")
 
@@ -49,9 +52,7 @@ class ServedModel(BaseModel):
     parameters: int
     dataset_id: str
     task_id: str
-    identities: dict[str, str] = Field(
-        description="The evaluation, gate decision and code version it was packaged with."
-    )
+    identities: dict[str, str] = Field(description="The dataset, evaluation and code version it was packaged with.")
 
     @classmethod
     def of(cls, model: TrainedModel, identities: Mapping[str, str]) -> Self:

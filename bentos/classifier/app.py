@@ -25,6 +25,7 @@ REFUSALS = {400: "Empty or malformed", 413: "Too large", 415: "Not an image", 42
 BINARY = {"type": "string", "format": "binary"}
 
 TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many classes to answer; all, where fewer.")]
+Logits = Annotated[bool, Query(description="Whether to answer the calibrated logits of all classes too, unrounded.")]
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,23 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
     }
 
     @app.post("/classify", response_model=Classification, responses=refusals, openapi_extra=_one_image_body())
-    async def classify(request: Request, top_k: TopK = None) -> JSONResponse:
+    async def classify(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
         """Classify one image: multipart field `image`, or the image itself as the body."""
         started = time.perf_counter()
         image = await uploads.one_image(request)
         serving = worker()
         (prediction,) = await asyncio.gather(*_submit(serving, [image]))
-        return JSONResponse(_answer(serving, prediction, top_k or settings.top_k, started))
+        return JSONResponse(_answer(serving, prediction, top_k or settings.top_k, logits, started))
 
     @app.post("/classify_batch", response_model=BatchClassification, responses=refusals, openapi_extra=_batch_body())
-    async def classify_batch(request: Request, top_k: TopK = None) -> JSONResponse:
+    async def classify_batch(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
         """Classify several images, each a multipart field `images`; one that can't be read fails alone."""
         started = time.perf_counter()
         images = await uploads.many_images(request, settings.most_images)
         await asyncio.to_thread(check_together, images, settings.most_pixels, settings.most_pixels_together)
         serving = worker()
         outcomes = await asyncio.gather(*_submit(serving, images), return_exceptions=True)
-        results = [_batch_result(serving, outcome, top_k or settings.top_k, started) for outcome in outcomes]
+        results = [_batch_result(serving, outcome, top_k or settings.top_k, logits, started) for outcome in outcomes]
         failed = sum(isinstance(outcome, BaseException) for outcome in outcomes)
         return JSONResponse({"results": results, "failed": failed, "latency_ms": _milliseconds_since(started)})
 
@@ -85,23 +86,26 @@ def _submit(serving: Worker, images: list[bytes]) -> "list[asyncio.Future[Predic
         raise Refusal(503, "overloaded", f"Too many images wait: {error}.", hint, {"Retry-After": "1"}) from error
 
 
-def _answer(serving: Worker, prediction: "Prediction", top_k: int, started: float) -> dict[str, Any]:
+def _answer(serving: Worker, prediction: "Prediction", top_k: int, logits: bool, started: float) -> dict[str, Any]:
     scores = [{"label": label, "confidence": round(value, DIGITS)} for label, value in prediction.top(top_k)]
-    return {
+    answer = {
         "prediction_id": str(serving.ids.next()),
         **scores[0],
         "top_k": scores,
         "model_id": prediction.model_id,
         "latency_ms": _milliseconds_since(started),
     }
+    if logits:
+        answer["logits"] = dict(zip(prediction.classes, prediction.logits.tolist(), strict=True))
+    return answer
 
 
-def _batch_result(serving: Worker, outcome: Any, top_k: int, started: float) -> dict[str, Any]:
+def _batch_result(serving: Worker, outcome: Any, top_k: int, logits: bool, started: float) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         return outcome.body
     if isinstance(outcome, BaseException):
         raise outcome
-    return _answer(serving, outcome, top_k, started)
+    return _answer(serving, outcome, top_k, logits, started)
 
 
 def _milliseconds_since(started: float) -> float:

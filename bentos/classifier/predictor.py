@@ -27,7 +27,8 @@ class Prediction:
 
     model_id: str
     classes: tuple[str, ...]
-    probabilities: NDArray[np.float32]  # [C]
+    logits: NDArray[np.float32]  # [C], calibrated
+    probabilities: NDArray[np.float32]  # [C], their softmax
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k likeliest classes; equal ones in the order of the class list."""
@@ -55,10 +56,11 @@ class Predictor:
         readable = [image for image in packed if not isinstance(image, Exception)]
         if not readable:
             return [image for image in packed if isinstance(image, Exception)]
-        probabilities = iter(softmax(classifier.predict_packed(np.concatenate(readable)).logits))
+        logits = classifier.predict_packed(np.concatenate(readable)).logits
+        answers = zip(logits, softmax(logits), strict=True)
         model = classifier.model
         return [
-            image if isinstance(image, Exception) else Prediction(model.id, model.classes, next(probabilities))
+            image if isinstance(image, Exception) else Prediction(model.id, model.classes, *next(answers))
             for image in packed
         ]
 

@@ -12,8 +12,10 @@ from flywheel.model.inference import load_model
 from flywheel.model.preprocessing import measure_preprocessing
 from flywheel.model.reference import Reference, fit_projection, write_reference
 from flywheel.model.training import fit
-from flywheel.records import TrainedModel
+from flywheel.paths import Paths
+from flywheel.records import PackagedBento, TrainedModel
 from flywheel.settings import Recipe
+from tasks.packaging import package_model
 
 SIZE = 32
 CLASSES = ("zero", "one", "two")
@@ -67,6 +69,17 @@ def trained_model(home: Path) -> TrainedModel:
     files = write_reference(folder, _reference(folder, images[VALIDATED], labels[VALIDATED]))
     write_manifest(folder, model, list_files(folder, [WEIGHTS, HISTORY, *files]), {})
     return read_model(folder)
+
+
+@pytest.fixture(scope="session")
+def paths(home: Path) -> Paths:
+    return Paths(home)
+
+
+@pytest.fixture(scope="session")
+def bento(trained_model: TrainedModel, paths: Paths) -> PackagedBento:
+    """Built for real, once."""
+    return package_model(trained_model, None, paths)
 
 
 def _reference(folder: Path, images: np.ndarray, labels: np.ndarray) -> Reference:

@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -20,7 +18,7 @@ from flywheel.model.folder import ModelError
 from flywheel.paths import Paths
 from flywheel.records import PackagedBento, TrainedModel
 from tasks import packaging
-from tasks.packaging import PackagingError, package_model, serve_command, smoke_test
+from tasks.packaging import package_model, serve_command
 from tasks.serving import ServingError, served
 
 ONE_WORKER = {"FLYWHEEL_SERVICE_WORKERS": "1", "FLYWHEEL_SERVICE_LARGEST_BODY": "100000", "OMP_NUM_THREADS": "1"}
@@ -31,16 +29,6 @@ def jpeg() -> bytes:
     pixels = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file, "JPEG")
     return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def paths(home: Path) -> Paths:
-    return Paths(home)
-
-
-@pytest.fixture(scope="module")
-def bento(trained_model: TrainedModel, paths: Paths) -> PackagedBento:
-    return package_model(trained_model, None, "dec-0123456789ab", paths)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +50,7 @@ def test_the_bento_carries_its_identities_pins_and_no_pickle(bento: PackagedBent
     assert bento.tag.startswith(f"classifier:{trained_model.id.removeprefix('model-')}-")
     assert bento.model_id == trained_model.id
     description = (bento.folder / "bento.yaml").read_text()
-    for identity in (
-        trained_model.id,
-        trained_model.dataset_id,
-        trained_model.task_id,
-        "dec-0123456789ab",
-        bento.model_tag,
-    ):
+    for identity in (trained_model.id, trained_model.dataset_id, trained_model.task_id, bento.model_tag):
         assert identity in description
     requirements = (bento.folder / "env" / "python" / "requirements.txt").read_text()
     assert "://" not in requirements
@@ -90,7 +72,7 @@ def test_packaging_again_builds_nothing(
     bento: PackagedBento, trained_model: TrainedModel, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packaging, "_run_build", lambda *_: pytest.fail("built again"))
-    again = package_model(trained_model, None, "dec-0123456789ab", paths)
+    again = package_model(trained_model, None, paths)
     assert dataclasses.replace(again, smoke_test="") == dataclasses.replace(bento, smoke_test="")
 
 
@@ -148,7 +130,7 @@ def test_what_was_damaged_in_the_store_is_removed_and_built_again(
     kept = "models" if removed == "bentos" else "bentos"
     (folders[kept] / "untouched").touch()
     (folders[removed] / "gone").touch()
-    again = package_model(trained_model, None, "dec-0123456789ab", copied)
+    again = package_model(trained_model, None, copied)
     assert again.folder == copy.folder
     assert (folders[kept] / "untouched").is_file()
     assert not (folders[removed] / "gone").exists()
@@ -156,30 +138,10 @@ def test_what_was_damaged_in_the_store_is_removed_and_built_again(
     assert below(copied.bentoml) == below(whole)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}"])
-def test_an_unreadable_smoke_test_counts_as_none(tmp_path: Path, content: bytes) -> None:
-    assert packaging._recorded_smoke_test(tmp_path) == ""
-    (tmp_path / packaging.SMOKE_TEST).write_bytes(content)
-    assert packaging._recorded_smoke_test(tmp_path) == ""
-
-
-def test_the_served_bento_answers_as_the_model_in_process_and_is_asked_once(
-    bento: PackagedBento, trained_model: TrainedModel, paths: Paths, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packaging, "served", lambda *_: contextlib.nullcontext(address))
-    said = smoke_test(bento, trained_model, jpeg(), "zero")
-    assert "for an image of zero" in said
-    record = json.loads((bento.folder / packaging.SMOKE_TEST).read_bytes())
-    assert record["served"]["model_id"] == trained_model.id
-    monkeypatch.setattr(packaging, "served", lambda *_: pytest.fail("served again"))
-    assert smoke_test(bento, trained_model, jpeg(), "zero") == said
-    assert package_model(trained_model, None, "", paths).smoke_test == said
-
-
 def test_every_route_is_there_beside_bentomls_own(address: str, trained_model: TrainedModel) -> None:
     with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         model = client.get("/model").json()
-        assert (model["model_id"], model["identities"]["gate_decision"]) == (trained_model.id, "dec-0123456789ab")
+        assert (model["model_id"], model["identities"]["dataset"]) == (trained_model.id, trained_model.dataset_id)
         batch = client.post("/classify_batch", files=[("images", jpeg()), ("images", b"no image")]).json()
         assert [set(result) == {"error"} for result in batch["results"]] == [False, True]
         for path in ("/healthz", "/livez", "/readyz", "/docs.json", "/openapi.json"):
@@ -200,39 +162,10 @@ def test_the_limit_on_a_body_holds_in_the_served_bento_where_no_length_is_declar
         assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
 
 
-ANSWER = {"model_id": "model-1", "top_k": [{"label": "a", "confidence": 0.75}, {"label": "b", "confidence": 0.25}]}
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"model_id": "model-2"}, "model-1 expected to answer, model-2 did"),
-        ({"top_k": [{"label": "a", "confidence": 0.75}]}, "classes"),
-        ({"top_k": [{"label": "a", "confidence": 0.7480}, {"label": "b", "confidence": 0.2520}]}, "0.002 apart"),
-        ({"top_k": [{"label": "a", "confidence": float("nan")}, {"label": "b", "confidence": 0.25}]}, "nan apart"),
-    ],
-    ids=["model", "classes", "probabilities", "nan"],
-)
-def test_an_answer_that_is_not_the_models_fails_the_smoke_test(
-    bento: PackagedBento, trained_model: TrainedModel, changed: dict[str, Any], message: str
-) -> None:
-    model = dataclasses.replace(trained_model, id="model-1", classes=("a", "b"))
-    expected = {"a": 0.75, "b": 0.25}
-    right = httpx.Response(200, content=json.dumps(ANSWER))
-    assert packaging._compare(bento, model, right, expected) == 0
-    with pytest.raises(PackagingError, match=message):
-        packaging._compare(bento, model, httpx.Response(200, content=json.dumps({**ANSWER, **changed})), expected)
-
-
-def test_an_error_of_the_service_fails_the_smoke_test(bento: PackagedBento, trained_model: TrainedModel) -> None:
-    with pytest.raises(PackagingError, match="200 expected, 503 found"):
-        packaging._compare(bento, trained_model, httpx.Response(503, text="overloaded"), {})
-
-
 def test_a_failed_build_says_why_and_leaves_nothing(trained_model: TrainedModel, tmp_path: Path) -> None:
     broken = dataclasses.replace(trained_model, folder=tmp_path / "models" / trained_model.id)
     with pytest.raises(ModelError, match=r"model\.json expected, none found"):
-        package_model(broken, None, "", Paths(tmp_path))
+        package_model(broken, None, Paths(tmp_path))
     assert files_under(tmp_path) == []
     assert list(Paths(tmp_path).bentoml.iterdir()) == []
 

@@ -31,7 +31,7 @@ SETTINGS = ServiceSettings(
 def client(classifier: Classifier) -> Iterator[TestClient]:
     predictor = Predictor(classifier, SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, SETTINGS.largest_batch, SETTINGS.longest_queue)
-    worker = Worker(batcher, ServedModel.of(classifier.model, {"gate_decision": "dec-1"}), PredictionIds())
+    worker = Worker(batcher, ServedModel.of(classifier.model, {"evaluation": "eval-1"}), PredictionIds())
     app = BodyLimit(make_app(lambda: worker, SETTINGS), SETTINGS.largest_body, SETTINGS.most_held)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
@@ -85,6 +85,18 @@ def test_the_answer_is_the_models_own_for_multipart_and_raw_bodies(client: TestC
         assert UUID(answer["prediction_id"]).version == 7
         assert 0 < answer["latency_ms"] < 60_000
         assert set(answer) == {"prediction_id", "label", "confidence", "top_k", "model_id", "latency_ms"}
+
+
+def test_the_logits_of_all_classes_come_where_they_are_asked_for(client: TestClient, classifier: Classifier) -> None:
+    (row,) = classifier.classify([decode(JPEG)]).logits
+    wanted = dict(zip(classifier.model.classes, row.tolist(), strict=True))
+    asked = {"logits": "true", "top_k": "1"}
+    alone = client.post("/classify", files={"image": JPEG}, params=asked).json()
+    (together,) = client.post("/classify_batch", files={"images": JPEG}, params=asked).json()["results"]
+    for answer in (alone, together):
+        assert answer["logits"] == pytest.approx(wanted, abs=1e-5)
+        assert len(answer["top_k"]) == 1
+        assert answer["label"] == max(wanted, key=wanted.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +256,7 @@ def test_the_model_route_names_what_is_served(client: TestClient, classifier: Cl
     assert answer["model_id"] == classifier.model.id
     assert answer["classes"] == list(classifier.model.classes)
     assert answer["input_size"] == classifier.model.preprocessing.size
-    assert answer["identities"] == {"gate_decision": "dec-1"}
+    assert answer["identities"] == {"evaluation": "eval-1"}
 
 
 def test_the_front_door_leads_to_the_documentation(client: TestClient) -> None:
