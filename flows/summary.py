@@ -38,6 +38,7 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     table.add_row("top-1", f"{evaluation.top1}  on {evaluation.images:,} frozen images (95 % interval)")
     table.add_row("gate", _gate_text(outcome.gate))
     table.add_row("Bento", outcome.bento.tag)
+    table.add_row("", Text(f"Served: {outcome.bento.smoke_test}"))
     table.add_row("champion", _champion_text(outcome, release))
     table.add_row("report", Text(_shown(outcome.report)))
     _print(console, table, seconds)

@@ -272,6 +272,10 @@ class ProbeResult:
     problem: str = ""  # why none can
 
 
+def _apart(difference: float | None) -> str:
+    return "no answer" if difference is None else f"{difference:.2g} apart"
+
+
 @dataclass(frozen=True)
 class Parity:
     """Whether a Bento, served, gives the trained model's logits on the same bytes."""
@@ -310,9 +314,8 @@ class Parity:
             return f"{len(self.probes)} of {len(self.probes)} probes within {self.largest:.0e} of the model in process."
         if self.problem or not self.probes:
             return f"The Bento could not be compared: {self.problem or 'it was sent no probe.'}"
-        told = [
-            f"{probe.name} ({probe.problem or f'{probe.difference:.2g} apart'})" for probe in self.failed[:PROBES_NAMED]
-        ]
+        named = self.failed[:PROBES_NAMED]
+        told = [f"{probe.name} ({probe.problem or _apart(probe.difference)})" for probe in named]
         more = len(self.failed) - len(told)
         return (
             f"{len(self.failed)} of {len(self.probes)} probes are not within {self.tolerance:g} of the model in "

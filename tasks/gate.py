@@ -25,7 +25,7 @@ from flywheel.evaluation.evidence import (
 )
 from flywheel.evaluation.exposure import Exposure, exposure
 from flywheel.evaluation.gates import Inputs, gate_identity, gate_policy, judge
-from flywheel.evaluation.leakage import find_leaks
+from flywheel.evaluation.leakage import check_leaks
 from flywheel.evaluation.power import expected_disagreement
 from flywheel.evaluation.record import EvaluationError, Predictions, read_predictions
 from flywheel.identity import name_of
@@ -46,13 +46,11 @@ from flywheel.records import (
 )
 from tasks.evaluation import evaluation_of
 from tasks.gate_history import frozen_ids, past_uses
-from tasks.lineage import learned_from
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COST_IMAGES = 64  # of the frozen side, that both models are timed on
-EXAMPLES = 5
 
 
 def judge_model(
@@ -268,16 +266,17 @@ class _Judgement:
 
     def _leaks(self) -> LeakEvidence:
         """Of the challenger, of the models that it is compared with, and of what each began as."""
-        models = [self.challenger.model_id, *((self.champion_id, self.anchor_id) if self.meets else ())]
-        seen = {name: data for model in models if model for name, data in learned_from(model, self.paths).items()}
-        leaks = find_leaks(self.version, seen)
-        exact = {leak.image_id for leak in leaks if leak.exact}
-        near = {leak.image_id for leak in leaks} - exact
+        rivals = (self.champion_id, self.anchor_id) if self.meets else ()
+        check = check_leaks(self.version, [name for name in (self.challenger.model_id, *rivals) if name], self.paths)
+        by_version = {each.dataset_id: each.leaks for each in check.models}.values()
+        found = sum(leaks.found for leaks in by_version)
+        if check.problems and not found:
+            raise EvaluationError(" ".join(check.problems))
         return LeakEvidence(
-            images_checked=self.version.counts[Side.FROZEN],
-            exact=len(exact),
-            near=len(near),
-            examples=tuple(str(leak) for leak in leaks[:EXAMPLES]),
+            images_checked=check.images,
+            exact=sum(leaks.exact for leaks in by_version),
+            near=sum(leaks.near for leaks in by_version),
+            examples=(check.summary,) if found else (),
         )
 
     def _parity(self) -> ParityEvidence:

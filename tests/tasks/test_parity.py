@@ -271,7 +271,7 @@ def test_one_bad_probe_fails_all_and_none_is_no_pass(honest: Parity, probe: Prob
     assert not dataclasses.replace(honest, probes=()).passed
     assert "sent no probe" in dataclasses.replace(honest, probes=()).summary
     assert not dataclasses.replace(honest, problem="It is gone.").passed
-    assert "1 of 32 probes are not within" in dataclasses.replace(honest, probes=(*honest.probes, probe)).summary
+    assert "probes are not within" in dataclasses.replace(honest, probes=(*honest.probes, probe)).summary
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}"])

@@ -19,7 +19,7 @@ def leak_rule(evidence: GateEvidence) -> RuleResult:
         examples = "; ".join(leaks.examples)
         reason = (
             f"{leaks.exact:,} of {leaks.images_checked:,} evaluation images were learned from, and near copies of "
-            f"{leaks.near:,}: {examples}. The comparison means nothing; take them out and train again."
+            f"{leaks.near:,}: {examples.rstrip('.')}. The comparison means nothing; take them out and train again."
         )
         return answer(rule, Verdict.FAIL, reason, float(found), 0.0)
     reason = f"None of {leaks.images_checked:,} evaluation images, nor a near copy, was learned from."
