@@ -12,6 +12,7 @@ from flywheel.evaluation.gates import judge
 from flywheel.evaluation.metrics import measure
 from flywheel.evaluation.record import EvaluationError
 from flywheel.figures import confusion
+from flywheel.policies import GatePolicy
 from flywheel.records import (
     DatasetVersion,
     Evaluation,
@@ -26,7 +27,8 @@ from flywheel.records import (
 )
 from flywheel.report.contents import ReportContents, changed, read_contents
 from flywheel.report.page import write_report
-from flywheel.settings import DataParameters, GatePolicy, Recipe, TrainingParameters
+from flywheel.settings import DataParameters, Recipe, TrainingParameters
+from tests.flywheel.evaluation.evidence_samples import first_model
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOSTILE = "<script>alert('cat')</script>"
@@ -107,7 +109,8 @@ def contents_of(folder: Path, classes: tuple[str, ...]) -> ReportContents:
         dataset,
         (ValidationResult("images", "idx-1", results),),
     )
-    gate = judge(evaluation, None, GatePolicy(), task_id="task-1")
+    evidence = first_model(challenger=evaluation, task_id="task-1")
+    gate = judge(evidence, GatePolicy(), {"model_id": evaluation.model_id})
     parameters = TrainingParameters(data=DataParameters(source="/images of pets", subset=None))
     return ReportContents(model, data, evaluation, gate, "classifier:one", parameters)
 
