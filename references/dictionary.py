@@ -49,6 +49,7 @@ DATASET_MANIFEST = {
     "left_out": "integer",
     "files": "object",
 }
+ROBUSTNESS_RECORD = {"evaluation_id": "text", "settings": "object", "robustness": "Robustness", "sha256": "text"}
 MODEL_MANIFEST = {"model": "TrainedModel", "files": "object", "training": "object"}
 
 MEANINGS = {
@@ -150,6 +151,18 @@ MEANINGS = {
         "predicted": "the likeliest class's number",
         "logits": "the network's outputs, a number a class",
     },
+    "robustness record": {
+        "evaluation_id": "whose folder it lies in",
+        "settings": "format, formulas, most images, and strengths by corruption: other ones are measured again",
+        "robustness": "the record below",
+        "sha256": "of the three fields above, as canonical JSON",
+    },
+    "Robustness": {
+        "model_id": "who was measured",
+        "images": "how many were corrupted, each in every way",
+        "conditions": "each a corruption and severity: images answered right, and a bit an image in the order of ids",
+        "seconds": "that it took",
+    },
     "decisions": {
         "position": "in the order of recording",
         "id": "dec-…: the hash of kind, inputs and policy",
@@ -224,12 +237,16 @@ def _data() -> Iterable[tuple[str, str, list[Row]]]:
 
 def _models() -> Iterable[tuple[str, str, list[Row]]]:
     from flywheel import records
+    from flywheel.evaluation import robustness
 
     yield "Model manifest", "`models/<model-…>/model.json`.", _named("model manifest", MODEL_MANIFEST)
     yield "Trained model", "The part `model` of it.", _record(records, "TrainedModel")
     yield "Evaluation", "`reports/<eval-…>/evaluation.json`.", _record(records, "Evaluation")
     columns = {"image_id": "string", "label": "int64", "predicted": "int64", "logits": "list of float"}
     yield "Answers by image", "`logits.parquet` beside it.", _named("evaluation table", columns)
+    told = "`robustness.json` beside it, where it was measured."
+    yield "Robustness record", told, _named("robustness record", ROBUSTNESS_RECORD)
+    yield "Robustness", "The part `robustness` of it.", _record(robustness, "Robustness")
 
 
 def _ledger() -> Iterable[tuple[str, str, list[Row]]]:

@@ -12,6 +12,7 @@ from flywheel.data.index import build_index, read_index
 from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version
 from flywheel.evaluation.record import PREDICTIONS, Predictions, write_record
+from flywheel.evaluation.robustness import Robustness, write_robustness
 from flywheel.model.folder import MANIFEST, write_manifest
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion, Evaluation, ImageIndex, Interval, Preprocessing, TrainedModel
@@ -78,3 +79,7 @@ def test_an_evaluation_is_as_documented(tmp_path: Path) -> None:
     assert pq.read_schema(folder / PREDICTIONS).names == documented("Answers by image")
     written = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     assert set(written) == set(documented("Evaluation"))
+    write_robustness(folder, Robustness("model-0", "0" * 64, 2, 8, (), 1.0))
+    written = json.loads((folder / "robustness.json").read_text(encoding="utf-8"))
+    assert set(written) == set(documented("Robustness record"))
+    assert set(written["robustness"]) == set(documented("Robustness"))
