@@ -141,7 +141,10 @@ def test_make_test_runs_the_suite(make: Make) -> None:
     assert re.search(r"\d+ passed", done.stdout)
 
 
-@pytest.mark.parametrize("target", ["install", "champion", "history", "decisions", "visualize", "bench"])
+LOOKING = ["install", "champion", "history", "decisions", "visualize", "bench", "explain", "verify-ledger", "migrate"]
+
+
+@pytest.mark.parametrize("target", LOOKING)
 def test_looking_at_what_a_run_left(target: str, finished_run: str, make: Make) -> None:
     done = make(target)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -169,12 +172,37 @@ def test_champion_names_the_promoted_model(finished_run: str, make: Make) -> Non
     assert promoted.group(1) in make("champion").stdout
 
 
-def test_train_leaves_the_champion(finished_run: str, make: Make) -> None:
+@pytest.fixture(scope="module")
+def trained_again(finished_run: str, make: Make) -> tuple[str, str, str]:
+    """What `make champion` said before another model was trained, what the training printed, and the champion after."""
     before = make("champion").stdout
     done = make("train", "SOURCE=digits", "EPOCHS=1", "SEED=1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "unchanged" in done.stdout
-    assert make("champion").stdout == before
+    return before, done.stdout, make("champion").stdout
+
+
+def test_train_leaves_the_champion(trained_again: tuple[str, str, str]) -> None:
+    before, printed, after = trained_again
+    assert "unchanged" in printed
+    assert before == after
+
+
+def test_a_person_promotes_that_model_and_goes_back(
+    finished_run: str, trained_again: tuple[str, str, str], make: Make
+) -> None:
+    (model,) = re.findall(r"^model +(model-\w+)", trained_again[1], re.MULTILINE)
+    first = re.findall(r"^model +(model-\w+)", finished_run, re.MULTILINE)[0]
+    refused = make("promote", f"MODEL={model}")
+    assert refused.returncode != 0
+    assert "a reason is expected" in refused.stderr
+    promoted = make("promote", f"MODEL={model}", 'REASON=it isn\'t worse "at night"')
+    assert promoted.returncode == 0, promoted.stderr
+    assert f'{model} is champion, past its gate instead of {first}: it isn\'t worse "at night"' in promoted.stdout
+    back = make("rollback")
+    assert back.returncode == 0, back.stderr
+    assert f"{first} is champion again instead of {model}" in back.stdout
+    for told in (make("explain"), make("explain", f"MODEL={model}"), make("verify-ledger")):
+        assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_predict_one_image(finished_run: str, make: Make, workspace: Path) -> None:
