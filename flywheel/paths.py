@@ -58,6 +58,10 @@ class Paths:
         """An evaluation's record, its per-image results and `report.html`."""
         return self.reports / evaluation_id
 
+    def verdict(self, decision_id: str) -> Path:
+        """A gate decision's page, `verdict.html`."""
+        return self.reports / decision_id
+
     def figures(self, model_id: str) -> Path:
         return self.reports / "figures" / model_id
 
