@@ -1,4 +1,4 @@
-"""Small charts as coordinates, which the template draws as SVG: they take the page's colours, light or dark, and no room.
+"""Small charts as coordinates, which the template draws as SVG: they take the page's colours, and hardly any room.
 
 The challenger's line is whole with filled dots, the champion's dashed with hollow ones: they differ without colour.
 """
