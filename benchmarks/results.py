@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Figures = dict[str, float | int | str | dict[str, float]]
@@ -41,11 +43,32 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
+def read_figures(name: str) -> dict[str, Any]:
+    """The figures of a kept result."""
+    document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return dict(document["figures"])
+
+
+def rows_of(table: Mapping[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The cells of a figure that is a table, by row; their names are “row | row | column”."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, value in table.items():
+        *row, column = name.split(" | ")
+        rows.setdefault(tuple(row), {})[column] = value
+    return rows
+
+
+def shown(figure: Any) -> str:
+    """A figure in a line: a table is only counted."""
+    is_table = isinstance(figure, dict) and any(" | " in name for name in figure)
+    return f"({len(figure)} cells)" if is_table else str(figure)
+
+
 def main() -> None:
     """All claims, a line each."""
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        figures = ", ".join(f"{name} {value}" for name, value in result["figures"].items())
+        figures = ", ".join(f"{name} {shown(value)}" for name, value in result["figures"].items())
         print(f"{'holds ' if result['holds'] else 'FAILS '} {result['name']:<16} {result['claim']}\n        {figures}")
 
 

@@ -1,7 +1,8 @@
 """Tables of these pages that are read from the code when they are built, so that they can't grow old.
 
 Each MyST directive here takes the name of a thing and becomes a Markdown table of it:
-`fields` (a pydantic model), `expectations` (a suite), `stages` (tasks/stages.py), `routes` (the service).
+`fields` (a pydantic model), `expectations` (a suite), `stages` (tasks/stages.py), `routes` (the service), `results` (a
+table of a benchmark's figures).
 """
 
 import ast
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.util.docutils import SphinxDirective
 
+from benchmarks.results import read_figures, rows_of
 from flywheel.settings import PROJECT, DataParameters
 
 if TYPE_CHECKING:
@@ -97,6 +99,29 @@ def routes_table(_: str) -> str:
     return _table(("Route", "What it answers", "Statuses"), rows)
 
 
+def results_table(argument: str) -> str:
+    """“<benchmark> <figure> [<row>]: <title>, …”: a table of kept figures, the titles those of the columns that name a
+    row. With a row's name, only rows of that name, and it is left out."""
+    which, _, titles = argument.partition(":")
+    benchmark, figure, *chosen = which.split(maxsplit=2)
+    rows = {row: cells for row, cells in rows_of(read_figures(benchmark)[figure]).items() if set(chosen) <= set(row)}
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    head = (*(title.strip() for title in titles.split(",")), *columns)
+    return _table(
+        head,
+        [
+            (*(name for name in row if name not in chosen), *(_number(cells.get(column)) for column in columns))
+            for row, cells in rows.items()
+        ],
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
 def _model(name: str) -> type[BaseModel]:
     module, _, attribute = name.rpartition(".")
     model: type[BaseModel] = getattr(importlib.import_module(module), attribute)
@@ -166,6 +191,7 @@ class _Generated(SphinxDirective):
     """Becomes the Markdown that `make` writes about the directive's argument."""
 
     optional_arguments = 1
+    final_argument_whitespace = True
     make: ClassVar[Any]
 
     def run(self) -> list[nodes.Node]:
@@ -181,6 +207,7 @@ TABLES = {
     "expectations": expectations_table,
     "stages": stages_table,
     "routes": routes_table,
+    "results": results_table,
 }
 
 

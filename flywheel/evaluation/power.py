@@ -17,8 +17,10 @@ from flywheel.evaluation.statistics import score
 from flywheel.policies import GatePolicy
 
 WANTED_POWER = 0.8
-NEGLIGIBLE = 1e-9  # of D's distribution, each side
+NEGLIGIBLE = 1e-9  # of D's distribution, each side, where no level far below it is looked at
 MOST_IMAGES = 100_000_000
+
+Critical = Callable[[NDArray[np.int64]], NDArray[np.int64]]  # by D: how many of it the challenger must win
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,23 @@ class PlannedGate:
     superior: float  # power for a challenger that is better by the margin
 
 
-def noninferiority_power(images: int, disagreement: float, gain: float, margin: float, alpha: float) -> float:
-    """The chance of showing "not worse by the margin" for a challenger whose true gain is this."""
-    threshold = NormalDist().inv_cdf(1 - alpha) if 0 < alpha < 1 else np.inf
+def noninferiority_power(
+    images: int, disagreement: float, gain: float, margin: float, alpha: float, negligible: float = NEGLIGIBLE
+) -> float:
+    """The chance of showing "not worse by the margin" for a challenger whose true gain is this.
 
-    def critical(differing: NDArray[np.int64]) -> NDArray[np.int64]:
-        return _first_that(lambda mine: score(mine, differing - mine, images, -margin) >= threshold, differing)
+    A negative margin asks for more: "better by so much".
+    """
+    critical = _critical_of_noninferiority(images, margin, alpha)
+    return _power(images, disagreement, gain, critical, negligible=negligible)
 
-    return _power(images, disagreement, gain, critical)
+
+def noninferiority_miss(
+    images: int, disagreement: float, gain: float, margin: float, alpha: float, negligible: float = NEGLIGIBLE
+) -> float:
+    """The chance of not showing it: one minus the power, but exact where that is next to nothing."""
+    critical = _critical_of_noninferiority(images, margin, alpha)
+    return _power(images, disagreement, gain, critical, tail=binom.cdf, negligible=negligible)
 
 
 def superiority_power(images: int, disagreement: float, gain: float, alpha: float) -> float:
@@ -137,18 +148,34 @@ def _last_power(images: int, policy: GatePolicy, disagreement: float, planned: i
     return equal_challenger_power(images, next_comparison(history(planned, 0), other), other, disagreement)
 
 
+def _critical_of_noninferiority(images: int, margin: float, alpha: float) -> Critical:
+    threshold = -NormalDist().inv_cdf(alpha) if 0 < alpha < 1 else np.inf
+
+    def critical(differing: NDArray[np.int64]) -> NDArray[np.int64]:
+        return _first_that(lambda mine: score(mine, differing - mine, images, -margin) >= threshold, differing)
+
+    return critical
+
+
 def _power(
-    images: int, disagreement: float, gain: float, critical: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    images: int,
+    disagreement: float,
+    gain: float,
+    critical: Critical,
+    *,
+    tail: Callable[..., NDArray[np.float64]] = binom.sf,
+    negligible: float = NEGLIGIBLE,
 ) -> float:
-    """Σ P(D) · P(challenger's share of D reaches its critical count)."""
+    """Σ P(D) · P(challenger's share of D reaches its critical count); with the other tail, that it does not."""
     if not abs(gain) <= disagreement <= 1:
         raise ValueError(
             f"A gain of {gain} needs a disagreement of at least that, and at most 1; {disagreement} given."
         )
-    lowest, highest = (int(binom.ppf(p, images, disagreement)) for p in (NEGLIGIBLE, 1 - NEGLIGIBLE))
-    differing = np.arange(lowest, highest + 1)
+    # the far end by the images on which they agree: scipy's isf loses it where almost nothing is negligible
+    lowest, agreeing = (int(binom.ppf(negligible, images, share)) for share in (disagreement, 1 - disagreement))
+    differing = np.arange(lowest, images - agreeing + 1)
     share = (disagreement + gain) / (2 * disagreement)
-    reaches = binom.sf(critical(differing) - 1, differing, share)
+    reaches = tail(critical(differing) - 1, differing, share)
     return float((binom.pmf(differing, images, disagreement) * reaches).sum())
 
 

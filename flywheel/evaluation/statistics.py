@@ -116,7 +116,7 @@ def score(only_first: ArrayLike, only_second: ArrayLike, images: int, difference
     variance = images * (2 * nuisance + difference * (1 - difference))
     excess = first - second - images * difference
     # no spread at all: the null is met exactly, or is impossible
-    certain = np.select([excess > 0, excess < 0], [np.inf, -np.inf], 0.0)
+    certain = np.where(excess == 0, 0.0, np.copysign(np.inf, excess))
     usual = excess / np.sqrt(np.where(variance > 0, variance, 1.0))
     return np.asarray(np.where(variance > 0, usual, certain))
 

@@ -1,7 +1,10 @@
 """Exact powers, against a simulation of the very tests that the gate makes."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from flywheel.evaluation.power import (
     equal_challenger_power,
@@ -10,12 +13,13 @@ from flywheel.evaluation.power import (
     history,
     images_needed,
     margin_needed,
+    noninferiority_miss,
     noninferiority_power,
     plan,
     superiority_power,
 )
 from flywheel.evaluation.spending import next_comparison
-from flywheel.evaluation.statistics import mcnemar_p, noninferiority_p
+from flywheel.evaluation.statistics import mcnemar_p, noninferiority_p, score
 from flywheel.policies import GatePolicy
 
 POLICY = GatePolicy()
@@ -48,6 +52,22 @@ def test_no_test_exceeds_its_level(images, disagreement, alpha):
     """The exact chance of rejecting a null that just holds."""
     assert noninferiority_power(images, disagreement, -0.02, 0.02, alpha) <= alpha * 1.003
     assert superiority_power(images, disagreement, 0.0, alpha) <= alpha
+
+
+def test_a_miss_is_what_the_power_leaves():
+    power = noninferiority_power(2000, 0.1, 0.0, 0.02, 0.05)
+    assert noninferiority_miss(2000, 0.1, 0.0, 0.02, 0.05) == pytest.approx(1 - power, abs=1e-8)
+
+
+def test_tails_far_below_what_a_float_can_leave_of_one_are_exact():
+    """Better by 2 points, where at d = .04 all of the differing images are won: a miss is a binomial's low tail."""
+    images, level = 26_000, 1e-12
+    miss = noninferiority_miss(images, 0.04, 0.04, -0.02, level, negligible=1e-60)
+    needed = next(won for won in range(images) if score(won, 0, images, 0.02) >= -NormalDist().inv_cdf(level))
+    assert miss == pytest.approx(float(binom.cdf(needed - 1, images, 0.04)), rel=1e-6)
+    assert 0 < miss < 1e-30
+    size = noninferiority_power(images, 0.02, 0.02, -0.02, level, negligible=1e-20)
+    assert size == pytest.approx(float(binom.sf(needed - 1, images, 0.02)), rel=1e-6)
 
 
 def test_images_and_margin_that_would_do_do():
