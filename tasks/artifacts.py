@@ -138,9 +138,9 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
 
 
 @never_fatal
-def show_gate(gate: GateVerdict, evaluation: Evaluation) -> None:
-    """The verdict, rule by rule."""
-    text = gate_markdown(gate, evaluation.images)
+def show_gate(gate: GateVerdict, evaluation: Evaluation, page: Path, paths: Paths) -> None:
+    """The verdict, rule by rule, and the way to its page."""
+    text = f"{gate_markdown(gate, evaluation.images)}\n\nThe whole verdict: {_link(page, paths)}"
     create_markdown_artifact(text, key="gate", description=f"{gate.verdict}: {gate.reason}")
 
 

@@ -57,6 +57,7 @@ from tasks.reporting import reporter, stage
 from tasks.retries import MOST_TRIES, worth_another_try
 from tasks.training import choose_device, train
 from tasks.validation import check_index, check_version, quarantine, require
+from tasks.verdict_page import make_verdict_page
 from tasks.visualize import make_report
 
 FIRST_DELAY_SECONDS = 5.0  # then twice as long, each time
@@ -189,7 +190,8 @@ def judge(
     settings = Settings()
     ledger = open_ledger(settings)
     gate = judge_model(evaluation, dataset, champion, policy, ledger, settings.paths, parity=parity)
-    show_gate(gate, evaluation)
+    page = make_verdict_page(ledger.decision(gate.id), settings.paths)
+    show_gate(gate, evaluation, page, settings.paths)
     return gate
 
 
