@@ -6,15 +6,21 @@ from typing import Any
 import pytest
 from prefect.utilities.schema_tools import ValidationError, validate
 
+from flows.approval import approve_promotion
 from flows.parameters import accepted, flat, nested, options, takes
 from flows.release import release_classifier
 from flows.training import prepare_data, train_classifier
 from flywheel.presets import PRESETS
-from flywheel.settings import DataParameters, ReleaseParameters, TrainingParameters
+from flywheel.settings import ApprovalParameters, DataParameters, ReleaseParameters, TrainingParameters
 from tests.deployments.test_prefect_yaml import DEPLOYMENTS
 
-FLOWS = {"train_classifier": train_classifier, "release_classifier": release_classifier, "prepare_data": prepare_data}
-MODELS = {train_classifier: TrainingParameters, release_classifier: ReleaseParameters, prepare_data: DataParameters}
+MODELS = {
+    train_classifier: TrainingParameters,
+    release_classifier: ReleaseParameters,
+    approve_promotion: ApprovalParameters,
+    prepare_data: DataParameters,
+}
+FLOWS = {flow.fn.__name__: flow for flow in MODELS}
 
 
 def schema(flow: Any = train_classifier) -> dict[str, Any]:
