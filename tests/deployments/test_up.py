@@ -58,7 +58,7 @@ def test_a_bad_parameter_is_refused_before_the_run_with_its_range(
 
 def test_what_is_given_overrides_and_the_rest_of_the_preset_stays(running: Clone) -> None:
     made = running(
-        ".venv/bin/prefect", "deployment", "run", "train-classifier/finetune", "-p", "epochs=2", "--in", "9h"
+        ".venv/bin/prefect", "deployment", "run", "train-classifier/finetune", "-p", "epochs=2", "--start-in", "9h"
     )
     assert made.returncode == 0, made.stdout + made.stderr
     (parameters,) = running.ask("print(json.dumps([run.parameters for run in client.read_flow_runs()]))")
