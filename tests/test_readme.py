@@ -39,7 +39,8 @@ RUN_HERE = {
     "make verify-ledger": "test_the_gate_can_be_asked",
     ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
     "make up": DEPLOYMENT,
-    ".venv/bin/prefect deployment run 'train-classifier/quickstart' -p epochs=2 -p smallest_power=0 --watch": DEPLOYMENT,
+    ".venv/bin/prefect deployment run 'train-classifier/quickstart' "
+    "-p epochs=2 -p smallest_power=0 --watch": DEPLOYMENT,
     "make status": DEPLOYMENT,
     "make down": DEPLOYMENT,
 }
