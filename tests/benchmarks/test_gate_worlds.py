@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gate_simulation import LEVEL, generator
-from benchmarks.gate_worlds import CLASSES, IMAGES, World, draw_evidence
+from benchmarks.gate_worlds import CLASSES, IMAGES, World, draw_alone, draw_evidence, draw_measured
 from flywheel.evaluation.gates import judge
 from flywheel.records import Verdict
 
@@ -48,6 +48,20 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     held = [each.robustness.difference.low <= -0.02 <= each.robustness.difference.high for each in drawn]
     assert 0.915 < np.mean(held) < 0.985
     assert 0.915 < np.mean([each.ece.low <= world.ece <= each.ece.high for each in drawn]) < 0.985
+
+
+def test_measured_calibration_is_the_worlds_too():
+    random = generator("calibration")
+    for ece in (0.03, 0.15):
+        found = [draw_measured(World(ece=ece), random).ece for _ in range(8)]
+        assert np.mean([each.value for each in found]) == pytest.approx(ece, abs=0.006)
+        assert sum(each.low <= ece <= each.high for each in found) >= 6
+
+
+def test_alone_it_meets_the_floors_only():
+    verdict = judge(draw_alone(World(), generator("alone")), LEVEL, {})
+    assert verdict.verdict is Verdict.PASS
+    assert len(verdict.rules) == 7
 
 
 def test_one_that_is_better_in_everything_passes_and_the_equal_one_does_not():
