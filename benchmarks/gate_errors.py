@@ -6,13 +6,14 @@ of it; beside it what most programs do: promote what is not below the champion o
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from benchmarks.gate_cells import DRAWS, WHOLE_DRAWS, ComparisonCell, Rates, WholeCell, edges
 from benchmarks.gate_figures import draw
 from benchmarks.gate_lives import (
     MARGIN,
@@ -27,38 +28,20 @@ from benchmarks.gate_lives import (
     same_recipe,
     worse_by_the_margin,
 )
-from benchmarks.gate_simulation import ALPHA, LEVEL, Pair, generator, peers_promote, promotions, rate
-from benchmarks.gate_worlds import CLASSES, World, draw_alone, draw_evidence, draw_measured
+from benchmarks.gate_simulation import ALPHA, LEVEL, rate, within
 from benchmarks.results import Claim, Figures, write_result
-from flywheel.evaluation.evidence import GateEvidence
-from flywheel.evaluation.gates import judge
-from flywheel.evaluation.rules.floors import calibration_rule, top1_rule, worst_class_rule
-from flywheel.evaluation.rules.regressions import latency_rule, robustness_rule
-from flywheel.evaluation.rules.slices import slices_rule
 from flywheel.evaluation.statistics import CONFIDENCE
 from flywheel.policies import GatePolicy
-from flywheel.records import RuleResult, Verdict
 
 # That a rule passes what is just too bad by it: a 95 % interval misses the truth in 5 % of cases, and half of them at
 # this end; a slice's test and the failing of any slice have the policy's level.
 EDGE_LEVEL = max(1 - CONFIDENCE, GatePolicy().slice_error)
 TOLERANCE = 0.005  # above the level, for the end of a simulated rate's interval
-DRAWS = 100_000  # of one comparison, a cell
-WHOLE_DRAWS = 20_000  # of everything that a gate looks at, a cell
-CALIBRATION_DRAWS = 5_000  # whose interval costs 20 ms
 LIVES = 4_000
 DRIFT_LIVES = 500
 GATES = GatePolicy().planned_gates
 DRIFT_GATES = 50
 KEPT_GATES = 5  # between two points of the drift that are kept
-
-Rates = dict[str, float]
-Draw = Callable[[World, np.random.Generator], GateEvidence]
-Rule = Callable[[GateEvidence, GatePolicy], RuleResult]
-
-
-def within(policy: GatePolicy) -> GatePolicy:
-    return policy.model_copy(update={"promote_non_inferior": True})
 
 
 def main() -> None:
@@ -73,93 +56,6 @@ def main() -> None:
             print(f"{name}: {found[name]}", flush=True)
     write_result(claim_of(found))
     draw("gate_errors")
-
-
-# one comparison
-
-
-@dataclass(frozen=True)
-class ComparisonCell:
-    """Equal models, or a challenger that is worse by just the margin, at a level of .05."""
-
-    images: int
-    disagreement: float
-    gain: float
-
-    def __call__(self) -> Mapping[str, Rates]:
-        pair = Pair(self.images, self.disagreement, self.gain)
-        drawn = pair.draw(DRAWS, generator("comparison", self))
-        policy = LEVEL if self.gain == 0 else within(LEVEL)
-        stay = promotions(pair, drawn, policy)[None]
-        return {"gate": rate(DRAWS - stay, DRAWS), "peers": rate(peers_promote(drawn), DRAWS)}
-
-
-# everything that a gate looks at
-
-
-@dataclass(frozen=True)
-class WholeCell:
-    """Equal models, or a challenger that is worse by just the margin: what all rules together let through."""
-
-    disagreement: float
-    gain: float
-
-    def __call__(self) -> Mapping[str, Rates]:
-        world = World(gain=(self.gain,) * CLASSES, disagreement=self.disagreement)
-        policy = LEVEL if self.gain == 0 else within(LEVEL)
-        random = generator("whole", self)
-        hits: Counter[str] = Counter()
-        for _ in range(WHOLE_DRAWS):
-            evidence = draw_evidence(world, (), random)
-            verdict = judge(evidence, policy, {})
-            hits["all rules"] += verdict.verdict is Verdict.PASS
-            hits.update(f"fails: {rule.rule}" for rule in verdict.rules if rule.verdict is Verdict.FAIL)
-            hits["comparison"] += any(r.rule == "champion" and r.verdict is Verdict.PASS for r in verdict.rules)
-            hits["peers"] += evidence.champion is not None and evidence.champion.counts.difference >= 0
-        return {name: rate(count, WHOLE_DRAWS) for name, count in sorted(hits.items())}
-
-
-# each rule at its own edge
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A challenger that is just too bad by one rule."""
-
-    rule: Rule
-    world: World
-    draw: Draw = draw_alone
-    draws: int = WHOLE_DRAWS
-
-    def __call__(self) -> Rates:
-        random, policy = generator("edge", self.rule.__name__), GatePolicy()
-        drawn = (self.draw(self.world, random) for _ in range(self.draws))
-        return rate(sum(self.rule(each, policy).verdict is Verdict.PASS for each in drawn), self.draws)
-
-
-def top1(evidence: GateEvidence, policy: GatePolicy) -> RuleResult:
-    return top1_rule(evidence.challenger, policy)
-
-
-def worst_class(evidence: GateEvidence, policy: GatePolicy) -> RuleResult:
-    return worst_class_rule(evidence.challenger, policy)
-
-
-def draw_whole(world: World, random: np.random.Generator) -> GateEvidence:
-    return draw_evidence(world, (), random)
-
-
-def edges(policy: GatePolicy) -> dict[str, Edge]:
-    floor = 1 / CLASSES + policy.lift_over_majority * (1 - 1 / CLASSES)
-    others, drop = CLASSES - 1, policy.largest_slice_drop
-    return {
-        "top-1": Edge(top1, World(accuracy=(floor,) * CLASSES)),
-        "worst class recall": Edge(worst_class, World(accuracy=(policy.worst_class_recall, *(0.85,) * others))),
-        "calibration": Edge(calibration_rule, World(ece=policy.largest_ece), draw_measured, CALIBRATION_DRAWS),
-        "slices": Edge(slices_rule, World(gain=(-drop, *(drop / 2,) * others)), draw_whole),
-        "robustness": Edge(robustness_rule, World(robustness=-policy.largest_robustness_loss), draw_whole),
-        "latency": Edge(latency_rule, World(latency=policy.largest_latency_ratio), draw_whole),
-    }
 
 
 # lives
@@ -284,7 +180,7 @@ def claim_of(found: Mapping[str, object]) -> Claim:
     )
 
 
-def part(found: Mapping[str, object], kind: str) -> dict[str, object]:
+def part(found: Mapping[str, object], kind: str) -> dict[str, Any]:
     """What was found of one kind, by the rest of its name."""
     return {name.partition(" | ")[2]: value for name, value in found.items() if name.startswith(f"{kind} | ")}
 

@@ -14,7 +14,6 @@ differ, at a level that is lowered until it does; the miss where they differ no 
 import argparse
 import json
 import subprocess
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import ceil, log
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.gate_figures import draw
 from benchmarks.peers import PEERS, PeerError, python_of
@@ -77,6 +77,7 @@ class Case:
         return f"{self.reliability:g} | {self.steps} | {self.adaptivity}"
 
 
+Shares = NDArray[np.float64]
 CASES = [Case(r, steps, adaptivity) for r in RELIABILITIES for steps in STEPS for adaptivity in ADAPTIVITIES]
 
 
@@ -179,7 +180,7 @@ def asymptotic_images(error: float, planned: float) -> int:
     return ceil((NormalDist().inv_cdf(error) / TOLERANCE) ** 2 * planned)
 
 
-def level_for(images: int, error: float, disagreements: Sequence[float]) -> float:
+def level_for(images: int, error: float, disagreements: Shares) -> float:
     """The test's own level, lowered until no false pass is more probable than the error allows."""
     level = error
     while (found := false_pass(images, level, disagreements)) > RESERVE * error:
@@ -187,9 +188,9 @@ def level_for(images: int, error: float, disagreements: Sequence[float]) -> floa
     return level
 
 
-def false_pass(images: int, level: float, disagreements: Sequence[float]) -> float:
+def false_pass(images: int, level: float, disagreements: Shares) -> float:
     return max(
-        noninferiority_power(images, differ, BAR, -BAR, level, level * SMALLER) for differ in map(float, disagreements)
+        noninferiority_power(images, differ, BAR, -BAR, level, level * SMALLER) for differ in disagreements.tolist()
     )
 
 

@@ -40,6 +40,11 @@ CHALLENGER = Evaluation(
 )
 
 
+def within(policy: GatePolicy) -> GatePolicy:
+    """The same, but promoting what is non-inferior."""
+    return policy.model_copy(update={"promote_non_inferior": True})
+
+
 def generator(*names: object) -> np.random.Generator:
     """Random numbers of a simulation's own, the same in every run and in whatever order they are made."""
     return np.random.default_rng(zlib.crc32(" ".join(map(str, names)).encode()))
