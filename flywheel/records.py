@@ -171,6 +171,7 @@ class TrainedModel:
     wandb_run: str = ""  # the offline run's folder, to sync later
     stem: str = "stock"  # "small": the first layers were changed for small images
     initial_weights: str = ""  # where its first weights came from; empty: drawn by the seed
+    both_sides: bool = False  # it answers with the mean over an image and its mirror image
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,7 @@ def _complete(
         wandb_run=tracker.folder(),
         stem=request.recipe.stem,
         initial_weights=request.initial.origin if request.initial else "",
+        both_sides=request.recipe.both_sides,
     )
     classifier = _calibrated(classifier_of(draft, request.folder / WEIGHTS, request.device), arrays)
     draft = classifier.model

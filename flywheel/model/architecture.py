@@ -24,23 +24,28 @@ BATCH_NORM_MOMENTUM = 0.3  # statistics must follow within the few dozen steps o
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions; the first one is pooled to half the size."""
+    """Two 3×3 convolutions, the first one pooled to half the size; a third one adds to what the first one gave."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels_in: int, channels: int, depth: int = 2) -> None:
         super().__init__()
         self.conv1 = _convolution(channels_in, channels)
         self.pool = nn.MaxPool2d(2)
         self.norm1 = _norm(channels)
         self.conv2 = _convolution(channels, channels)
         self.norm2 = _norm(channels)
+        if depth == 3:
+            self.conv3 = _convolution(channels, channels)
+            self.norm3 = _norm(channels)
+        self.depth = depth
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         if min(x.shape[-2:]) > 1:
             x = self.pool(x)
-        x = self.act(self.norm1(x))
-        return self.act(self.norm2(self.conv2(x)))  # type: ignore[no-any-return]
+        first: Tensor = self.act(self.norm1(x))
+        second: Tensor = self.act(self.norm2(self.conv2(first)))
+        return second if self.depth == 2 else self.act(first + self.norm3(self.conv3(second)))
 
 
 class Head(nn.Module):
@@ -63,6 +68,7 @@ class Airbench(nn.Module):
     def __init__(
         self,
         widths: tuple[int, ...] = (16, 32, 64),
+        depth: int = 2,
         num_classes: int = 10,
         in_chans: int = 3,
         drop_rate: float = 0.0,
@@ -75,7 +81,7 @@ class Airbench(nn.Module):
         self.whiten = nn.Conv2d(in_chans, stem, WHITENING_KERNEL)
         self.whiten.weight.requires_grad = False
         self.act = nn.GELU()
-        blocks = [Block(before, after) for before, after in zip((stem, *widths), widths, strict=False)]
+        blocks = [Block(before, after, depth) for before, after in zip((stem, *widths), widths, strict=False)]
         self.blocks = nn.Sequential(*blocks)
         self.head = Head(widths[-1], num_classes, drop_rate)
         self.feature_info = [
@@ -141,8 +147,8 @@ def airbench_wide(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 
 def airbench_widest(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Widths 128, 384, 512, as airbench96 has them: for a GPU."""
-    return _build("airbench_widest", pretrained, widths=(128, 384, 512), **kwargs)
+    """Widths 128, 384, 512 and blocks of three convolutions, as airbench96 has them: for a GPU."""
+    return _build("airbench_widest", pretrained, widths=(128, 384, 512), depth=3, **kwargs)
 
 
 def register() -> None:

@@ -88,7 +88,8 @@ class TrainingImages:
         pixels = batch.pixels.index_select(0, where.view(-1)).view(count, size, size, 3)
         images = normalise(pixels, self.preprocessing, self.memory_format)
         if recipe.cutout:
-            images.masked_fill_(_cutout(count, size, recipe.cutout, generator).to(device), 0.0)
+            centres = torch.randint(0, size, (2, count, 1), generator=generator).to(device)
+            images.masked_fill_(_cutout(centres, size, recipe.cutout), 0.0)
         return images, self.labels[batch.positions]
 
 
@@ -149,9 +150,8 @@ def with_borders(images: NDArray[np.uint8], shift: int) -> NDArray[np.uint8]:
     return np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="reflect")
 
 
-def _cutout(count: int, size: int, side: int, generator: torch.Generator) -> Tensor:
+def _cutout(centres: Tensor, size: int, side: int) -> Tensor:
     """bool[B, 1, S, S]: a square of `side` pixels an image (DeVries and Taylor, 2017), its centre anywhere."""
-    centres = torch.randint(0, size, (2, count, 1), generator=generator)
-    place = torch.arange(size)
+    place = torch.arange(size, device=centres.device)
     inside = (place >= centres - side // 2) & (place < centres - side // 2 + side)
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]

@@ -61,12 +61,19 @@ class Classifier:
         return Outputs(np.concatenate([p.logits for p in parts]), np.concatenate([p.embeddings for p in parts]))
 
     def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        network, device = self.network, next(self.network.parameters()).device
+        device = next(self.network.parameters()).device
         pixels = normalise(_as_tensor(images).to(device), self.model.preprocessing, self.layout)
-        features = network.forward_features(pixels)  # type: ignore[operator]
-        embeddings = network.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        logits = network.forward_head(features)  # type: ignore[operator]
+        logits, embeddings = self._look(pixels)
+        if self.model.both_sides:
+            others = self._look(pixels.flip(3))
+            logits, embeddings = (logits + others[0]) / 2, (embeddings + others[1]) / 2
         return logits.float().cpu() / self.model.temperature, embeddings.flatten(1).float().cpu()
+
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and embeddings of one view."""
+        features = self.network.forward_features(pixels)  # type: ignore[operator]
+        embeddings = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
+        return self.network.forward_head(features), embeddings  # type: ignore[operator]
 
     def _check(self, images: NDArray[np.uint8]) -> None:
         size = self.model.preprocessing.size

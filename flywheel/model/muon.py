@@ -1,4 +1,4 @@
-"""Muon on a CPU: timm's optimizer with the same updates, for about a third of its time.
+"""Muon as timm has it, with the same updates, for about a third of its time on a CPU and less on a GPU.
 
 Muon steps along the nearest orthogonal matrix of each weight's momentum (Jordan et al., 2024), found by a few
 Newton-Schulz iterations X ← (aI + bXXᵀ + c(XXᵀ)²) X. All of these factors are polynomials of the Gram matrix XXᵀ and
@@ -7,6 +7,7 @@ only at the end. The Gram matrix squares the singular values, so this is done in
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,10 @@ class Matrix:
 class GramMuon(Muon):  # type: ignore[misc]
     """timm's Muon, which goes on doing what is no matrix (by AdamW) or lies in memory in no order of rows."""
 
+    def __init__(self, params: Any, **defaults: Any) -> None:
+        super().__init__(params, **defaults)
+        self._replayed: dict[tuple[int, int], Replayed] = {}
+
     @torch.no_grad()
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
@@ -48,8 +53,20 @@ class GramMuon(Muon):  # type: ignore[misc]
             parameter.grad = gradient
             matrix = self._matrix(parameter, gradient, group)
             by_height[min(matrix.weight.shape)].append(matrix)
-        for matrices in by_height.values():
-            _update(matrices)
+        for height, matrices in by_height.items():
+            wide = [one.momentum if one.wide else one.momentum.T for one in matrices]
+            factors = self._factors(height, torch.stack([torch.mm(x, x.T) for x in wide]))
+            for one, factor in zip(matrices, factors, strict=True):
+                left, right = (factor, one.momentum) if one.wide else (one.momentum, factor)
+                one.weight.addmm_(left, right, beta=one.kept, alpha=-one.rate)
+
+    def _factors(self, height: int, grams: Tensor) -> Tensor:
+        if not grams.is_cuda:
+            return orthogonalizer(grams)
+        key = (height, len(grams))
+        if key not in self._replayed:
+            self._replayed[key] = Replayed(orthogonalizer, grams)
+        return self._replayed[key](grams)
 
     def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Matrix:
         state = self.state[parameter]
@@ -71,15 +88,6 @@ def as_matrix(weight: Tensor) -> Tensor:
     return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).view(len(weight), -1)
 
 
-def _update(matrices: list[Matrix]) -> None:
-    """One update of weights whose shorter sides are equal."""
-    wide = [one.momentum if one.wide else one.momentum.T for one in matrices]
-    factors = orthogonalizer(torch.stack([torch.mm(x, x.T) for x in wide]))
-    for one, factor in zip(matrices, factors, strict=True):
-        left, right = (factor, one.momentum) if one.wide else (one.momentum, factor)
-        one.weight.addmm_(left, right, beta=one.kept, alpha=-one.rate)
-
-
 def orthogonalizer(gram: Tensor) -> Tensor:
     """float32[N, M, M] of Gram matrices XXᵀ → the symmetric factors P for which PX is about orthogonal.
 
@@ -96,3 +104,24 @@ def orthogonalizer(gram: Tensor) -> Tensor:
             gram = torch.bmm(torch.bmm(factor, gram), factor)
     assert product is not None  # noqa: S101 - for the type checker: there are coefficients
     return product / norms
+
+
+class Replayed:
+    """A function of a tensor on a GPU, recorded once: launching its many small kernels costs more than their work."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        self._given = example.clone()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function(self._given)  # what libraries set up at their first call is not to be recorded
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._found = function(self._given)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """Valid until the next call."""
+        self._given.copy_(given)
+        self._graph.replay()
+        return self._found

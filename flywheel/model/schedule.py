@@ -47,7 +47,7 @@ def create_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimize
     """timm's optimizer of that name over the parameters that learn. Raises ModelError for a name it doesn't know.
 
     With `layer_decay` the rate falls from each layer to the one below it (Clark et al. 2020, ELECTRA). timm's Muon is
-    done faster on a CPU: see `muon.py`.
+    done faster: see `muon.py`.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
@@ -63,7 +63,7 @@ def create_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimize
         weight_decay=recipe.weight_decay,
         layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
     )
-    if recipe.optimizer == "muon" and all(parameter.device.type == "cpu" for parameter in network.parameters()):
+    if recipe.optimizer == "muon" and not any(parameter.device.type == "mps" for parameter in network.parameters()):
         from flywheel.model.muon import GramMuon
 
         return GramMuon(optimizer.param_groups, **optimizer.defaults)

@@ -47,6 +47,17 @@ def test_the_batch_size_doesnt_change_an_answer(folder, coloured):
         assert np.abs(parts.embeddings - whole.embeddings).max() <= 1e-4
 
 
+def test_both_sides_are_looked_at_where_the_model_says_so(folder, coloured):
+    images, _ = coloured(10)
+    classifier = load_model(folder)
+    one = classifier.predict_packed(images)
+    other = classifier.predict_packed(np.ascontiguousarray(images[:, :, ::-1]))
+    both = replace(classifier, model=replace(classifier.model, both_sides=True)).predict_packed(images)
+    assert np.allclose(both.logits, (one.logits + other.logits) / 2, atol=1e-5)
+    assert np.allclose(both.embeddings, (one.embeddings + other.embeddings) / 2, atol=1e-5)
+    assert not np.allclose(both.logits, one.logits, atol=1e-3)
+
+
 def test_decoded_images_of_any_size_are_packed_first(folder):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((8, 8), (31, 5), (64, 64))]
