@@ -4,17 +4,19 @@ import threading
 import urllib.error
 import urllib.request
 
+OUT_OF_ORDER = (502, 503, 504)  # said by what stands before a host that is not there
+
 
 def why_silent(url: str, seconds: float) -> str:
-    """Why the host does not answer within so many seconds; empty where it does, with whatever status."""
+    """Why the host does not answer within so many seconds; empty where it does, with whatever other status."""
     found: list[str] = []
 
     def ask() -> None:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):  # noqa: S310
                 found.append("")
-        except urllib.error.HTTPError:
-            found.append("")
+        except urllib.error.HTTPError as error:
+            found.append(f"status {error.code}" if error.code in OUT_OF_ORDER else "")
         except (OSError, ValueError) as error:
             found.append(str(getattr(error, "reason", error)))
 

@@ -130,21 +130,25 @@ class Tracker:
         if self._thread.is_alive():
             self._note(f"W&B did not finish within {SECONDS_TO_FINISH:.0f} s")
             _end_children()
-        self.outcome = self._outcome()
+        try:
+            said, command = self._became(), sync_command(self.folder(), Paths(self._home))
+        except Exception as error:  # noqa: BLE001 - tracking never stops a training
+            said, command = f"not known whether the run was kept: {type(error).__name__}: {error}", ""
+        self.outcome = {"event": "tracking", "said": " ".join(said.split())} | ({"command": command} if command else {})
 
-    def _outcome(self) -> dict[str, Any]:
+    def _became(self) -> str:
         """The sender is waited for here: only what it says at its end is true."""
-        said = why_kept()
-        said = f"kept offline: {said}" if said else ""
+        kept = why_kept()
         if self._sender is not None:
             seconds = min(self._seconds_to_send, SECONDS_AFTER_TROUBLE) if self._trouble else self._seconds_to_send
-            reason = self._sender.finish(self._server, seconds)
-            said = f"kept offline: {reason}" if reason else f"sent to {self._sender.address() or self._server}"
-        if self._folder is None or self._trouble:
-            what = "no run was kept" if self._folder is None else "not all of the run was kept"
-            said = f"{what}: {self._trouble or 'W&B did not start'}"
-        command = sync_command(self.folder(), Paths(self._home))
-        return {"event": "tracking", "said": said, **({"command": command} if command else {})}
+            kept = self._sender.finish(self._server, seconds)
+        if self._folder is None:
+            return f"no run was kept: {self._trouble or 'W&B did not start'}"
+        if self._trouble:
+            return f"not all of the run was kept: {self._trouble}"
+        if kept or self._sender is None:
+            return f"kept offline: {kept}"
+        return f"sent to {self._sender.address() or self._server}"
 
     def _put(self, job: Job) -> None:
         if self._jobs is not None:

@@ -61,20 +61,21 @@ class Sender:
     def finish(self, url: str, seconds: float) -> str:
         """Wait until the finished run is sent; why it is not, or "" where it is.
 
-        A server that is gone is noticed within 3 seconds; one that answers but takes nothing, after `seconds`.
+        A server that is gone, or refuses the key, is noticed within 3 seconds; one that answers but takes nothing,
+        after `seconds`.
         """
         deadline = time.monotonic() + seconds
-        reason = f"{url} did not take all of it within {seconds:.0f} s"
+        problem = f"not all of it was taken within {seconds:.0f} s"
         while time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(min(SECONDS_BETWEEN_LOOKS, max(0.0, deadline - time.monotonic())))
-                reason = self._last_error()
+                problem = self._error() or self._last_line()
                 break
-            if problem := why_silent(url, SECONDS_TO_ANSWER):
-                reason = f"{url}: {problem}"
+            if found := self._error() or why_silent(url, SECONDS_TO_ANSWER):
+                problem = found
                 break
         self.end()
-        return "" if is_sent(self._folder) else reason
+        return "" if is_sent(self._folder) else f"{url}: {problem}"
 
     def end(self) -> None:
         """Also its wandb-core, which ends with it."""
@@ -92,10 +93,14 @@ class Sender:
         found = re.search(r"View run .* at (\S+)", self._said())
         return found.group(1) if found else ""
 
-    def _last_error(self) -> str:
-        lines = [line.removeprefix("wandb: ") for line in self._said().splitlines()]
-        errors = [line for line in lines if re.match(r"error|warning", line, re.IGNORECASE)] or lines[-1:]
-        return errors[-1] if errors else f"it ended with exit code {self._process.returncode}"
+    def _error(self) -> str:
+        """The first one that W&B reported; it may go on trying for long."""
+        found = re.search(r"^wandb: ERROR (.+)$", self._said(), re.MULTILINE)
+        return found.group(1) if found else ""
+
+    def _last_line(self) -> str:
+        lines = self._said().strip().splitlines() or [f"it ended with exit code {self._process.returncode}"]
+        return re.sub(r"^(wandb: |[\w.]+Error: )", "", lines[-1])
 
     def _said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")

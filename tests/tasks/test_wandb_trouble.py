@@ -154,6 +154,19 @@ def test_a_silent_server_holds_nothing_up_at_the_start_and_is_given_up_within_se
     assert KEY.encode() not in trained.text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "reason"), [(401, "user is not logged in"), (503, "status 503")])
+def test_a_server_that_refuses_the_key_or_is_out_of_order_is_given_up_within_seconds(
+    version, tmp_path, server, status, reason
+) -> None:
+    server.refuses = status
+    trained = Trained(version, tmp_path)
+    assert trained.told["said"] == f"kept offline: {server.url}: {reason}"
+    assert trained.told["command"]
+    assert trained.seconds_at_the_end < SECONDS_AT_THE_END
+    assert KEY.encode() not in trained.text()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""

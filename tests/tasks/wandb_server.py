@@ -27,6 +27,7 @@ class WandbServer:
         self.uploads: dict[str, bytes] = {}
         self.artifacts: dict[str, str] = {}  # name: id, of those that were committed
         self.goes_with_the_first_rows = False  # ends itself when it gets the first rows of a run, with no answer
+        self.refuses = 0  # a status: the answer to every question
         self._made: dict[str, str] = {}
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
@@ -164,10 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._reply({})
+        self._reply({}, self.stand_in.refuses or 200)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
     def do_POST(self) -> None:
         body = json.loads(self._body() or b"{}")
+        if self.stand_in.refuses:
+            self._reply({"errors": [{"message": "user is not logged in"}]}, self.stand_in.refuses)
+            return
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
         if scheme == "Basic":
             self.stand_in.keys.add(base64.b64decode(given).decode().partition(":")[2])
@@ -198,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text)
+        if self.command != "HEAD":
+            self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
         pass
