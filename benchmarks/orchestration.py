@@ -33,7 +33,7 @@ ARMS = Path(__file__).resolve().parent / "orchestration_arms"
 BEFORE = "f7f8628"  # before any work on what a run costs by itself
 EPOCHS = 1
 LONGEST_SECONDS = 900.0
-PREFECT = ("own_server", "running_server")
+SUFFIXES = {"own_server": "", "running_server": "_running_server"}  # of a figure's name
 PLAIN = ("validations_kept", "no_validation", "validated_anew")
 Parts = dict[str, dict[str, float]]  # part → wall and cpu, the whole under "all"
 
@@ -199,15 +199,15 @@ def claim_of(found: dict[str, list[Parts]]) -> Claim:
     """By stage, medians; the ratios are of one repetition, their low and high the extremes."""
     figures: Figures = {"repetitions": len(found["after_own_server"]), "before": BEFORE}
     ratios: list[float] = []
-    for server in PREFECT:
+    for server, suffix in SUFFIXES.items():
         for unit, said in (("wall", "seconds"), ("cpu", "cpu_seconds")):
             for tree in ("before", "after"):
-                figures[f"{said}_{tree}_{server}"] = by_stage(found[f"{tree}_{server}"], unit)
+                figures[f"{said}_{tree}{suffix}"] = by_stage(found[f"{tree}_{server}"], unit)
             each = paired(found, f"before_{server}", f"after_{server}", unit, lambda one, other: one / other)
-            figures[f"{said}_ratio_{server}"] = spread(each)
+            figures[f"{said}_ratio{suffix}"] = spread(each)
             ratios += each if unit == "cpu" else []
             prefect = paired(found, f"after_{server}", "plain_validations_kept", unit, lambda one, other: one - other)
-            figures[f"{said}_prefect_adds_{server}"] = spread(prefect)
+            figures[f"{said}_prefect_adds{suffix}"] = spread(prefect)
     for unit, said in (("wall", "seconds"), ("cpu", "cpu_seconds")):
         for arm in PLAIN:
             figures[f"{said}_plain_{arm}"] = by_stage(found[f"plain_{arm}"], unit)

@@ -1,9 +1,9 @@
 """What W&B and its troubles cost a training: the same short one with W&B off, and in each trouble, side by side.
 
 W&B's own programs run; the server is a stand-in on this machine, and the full disk a real, tiny one (root only).
-Each repetition trains once in every case, in a drawn order, and is compared with its own training without W&B. Beside
-the wall time of the whole there is what a busy machine blurs less: the CPU time of all processes, W&B's own included,
-and the wall time from the last epoch to the end, where W&B is waited for.
+Each repetition trains once in every case, in a drawn order, and is compared with its own training without W&B. Wall
+time is told in two parts: until the last epoch, where W&B is in nobody's way, and from there to the end, where it is
+waited for. The CPU time of all processes, W&B's own included, is what a busy machine blurs least.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from tasks.training import train
 from tests.tasks.wandb_server import KEY, WandbServer
 
 MOST_SECONDS = 5.0  # more, at the median, from the last epoch to the exit
+MOST_RATIO = 1.1  # of the time until then, at the median
 OFF = "off"
 NOTHING = "no event of W&B"
 POLL_SECONDS = 0.1
@@ -55,7 +56,7 @@ class Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the disk is taken away in any case
     draw = random.Random(0)  # noqa: S311 - an order, no secret
@@ -89,18 +90,20 @@ def report(costs: dict[str, list[Cost]]) -> None:
         if case != OFF:
             pairs = list(zip(costs[case], off, strict=True))
             figures[case] = {
-                "wall_ratio": median([one.wall / other.wall for one, other in pairs]),
+                "training_ratio": median([(one.wall - one.end) / (other.wall - other.end) for one, other in pairs]),
                 "more_seconds_at_the_end": median([one.end - other.end for one, other in pairs]),
                 "cpu_ratio": median([one.cpu / other.cpu for one, other in pairs]),
             }
+    slowest = max(figures[case]["training_ratio"] for case in costs if case != OFF)
     worst = max(figures[case]["more_seconds_at_the_end"] for case in costs if case != OFF)
     write_result(
         Claim(
             name="tracking",
-            claim=f"No trouble of W&B holds the end of a training up for more than {MOST_SECONDS:.0f} seconds.",
+            claim=f"No trouble of W&B makes training last more than {MOST_RATIO} times as long until its last epoch, "
+            f"nor holds its end up for more than {MOST_SECONDS:.0f} seconds.",
             command="make bench NAME=tracking",
             figures=figures,
-            holds=worst <= MOST_SECONDS,
+            holds=worst <= MOST_SECONDS and slowest <= MOST_RATIO,
         )
     )
 

@@ -6,15 +6,20 @@ from clock import Clock
 
 from flywheel.data.index import build_index
 from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version, open_arrays, original_bytes
+from flywheel.data.versions import build_version
 from flywheel.ledger import open_ledger
+from flywheel.lineage.checks import artifacts_of
 from flywheel.model.initial_weights import pack_for
-from flywheel.records import DatasetVersion, ImageIndex, PreparedData, Side, Source, ValidationResult
+from flywheel.records import ImageIndex, PreparedData, Source, ValidationResult
 from flywheel.settings import DataParameters, Recipe, Settings, TrainingParameters, keep_tools_at_home
-from tasks.evaluation import evaluate_model, judge_model
-from tasks.packaging import package_model, smoke_test
+from tasks.evaluation import evaluate_model
+from tasks.gate import judge_model
+from tasks.packaging import package_model
+from tasks.parity import measure_parity
+from tasks.probes import probes_of
 from tasks.training import train
 from tasks.validation import check_index, check_version, quarantine, require
+from tasks.verdict_page import make_verdict_page
 from tasks.visualize import make_report
 
 clock = Clock()
@@ -68,23 +73,18 @@ def finish(data: PreparedData, parameters: TrainingParameters) -> None:
     clock.lap("train")
     evaluation = evaluate_model(model, data.dataset, paths)
     clock.lap("evaluate")
-    gate = judge_model(evaluation, data.dataset, champion, parameters.gate, ledger, paths)
-    clock.lap("judge")
-    bento = package_model(model, evaluation, gate.id, paths)
+    bento = package_model(model, evaluation, paths)
     clock.lap("package")
-    smoke_test(bento, model, *frozen_image(data.dataset))
-    clock.lap("serve once")
+    parity = measure_parity(bento, model, probes_of(data.dataset, paths))
+    clock.lap("parity")
+    gate = judge_model(evaluation, data.dataset, champion, parameters.gate, ledger, paths, parity=parity)
+    make_verdict_page(ledger.decision(gate.id), paths)
+    clock.lap("judge")
     make_report(model, data, evaluation, gate, bento.tag, paths, champion=champion, parameters=parameters)
     clock.lap("report")
-    ledger.promote(gate.task_id, model.id, bento.tag, gate.id, f"It passed its gate {gate.id}: {gate.reason}")
+    why, artifacts = f"It passed its gate {gate.id}: {gate.reason}", artifacts_of(model, paths)
+    ledger.promote(gate.task_id, model.id, bento.tag, gate.id, why, artifacts=artifacts)
     clock.lap("release")
-
-
-def frozen_image(version: DatasetVersion) -> tuple[bytes, str]:
-    arrays = open_arrays(version)
-    row = arrays.side(Side.FROZEN)[0]
-    image = original_bytes(Settings().paths, str(arrays.ids[row]))
-    return image, version.classes[int(arrays.labels[row])]
 
 
 if __name__ == "__main__":
