@@ -20,7 +20,7 @@ from flywheel.paths import Paths
 from flywheel.records import Side, to_json
 from flywheel.settings import PROJECT, Recipe
 from tasks.fit import FitRequest
-from tasks.fit_process import only_one, run_fit
+from tasks.fit_process import environment_for, only_one, run_fit
 from tasks.training import choose_device, train
 
 RECIPE = Recipe(epochs=8, batch_size=16, flip=False, shift=1)
@@ -217,3 +217,19 @@ def test_a_device_that_isnt_there_is_named():
     absent = "cuda" if sys.platform == "darwin" else "mps"
     with pytest.raises(TrainingError, match=f"device '{absent}': one of .*cpu expected .* Try DEVICE=auto"):
         choose_device(absent)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_training_keeps_the_memory_that_it_frees(monkeypatch):
+    """Tensors of one step lie where those of the last one lay, unless a user has set the allocator."""
+    step = (
+        "import resource, torch\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def step(): [torch.ones(2_000_000) for _ in range(4)]\n"
+        "for _ in range(8): step()\n"  # until the heap is as large as it gets
+        "before = faults(); step(); step(); print(faults() - before)"
+    )
+    kept = subprocess.run([sys.executable, "-c", step], env=environment_for(1), capture_output=True, check=True)
+    assert int(kept.stdout) < 500
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    assert environment_for(1)["MALLOC_TRIM_THRESHOLD_"] == "4096"
