@@ -21,7 +21,7 @@ PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LAR
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML
+KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML PEER_TIMM
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
@@ -98,7 +98,7 @@ migrate: $(STAMP) ## bring the ledger's database to this version's schema; SQLit
 	@$(PYTHON) -m flywheel.commands migrate
 
 bench: $(STAMP) ## run the benchmark NAME= and keep its result; without a name, list all claims
-	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE PEER_EASEML)
+	@exec $(PYTHON) -m benchmarks.$(if $(NAME),$(NAME),results) $(call given,WEIGHTS SOURCE PEER_EASEML PEER_TIMM)
 
 lock: ## make requirements.txt again from pyproject.toml
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \
