@@ -3,7 +3,9 @@
 CPU seconds for the same images, by programs that take turns (`turns.py`): flywheel's loop, its ceiling and a DataLoader
 loop (`training_programs.py`), and timm's own `train.py` (`timm_train.py`). One thread each; `train.py` has a
 worker process more, which it can't do without. Nobody evaluates. Three sets: the net and recipe of `make run` with all
-four; a stock timm net trained by SGD, against `train.py`; and a net of 2 M parameters, against the ceiling.
+four; a stock timm net trained by SGD, against `train.py`; and the net and recipe of the preset `finetune`, all layers
+from scratch, against the ceiling. The ceiling has the allocator settings that flywheel gives a training; the other two
+loops run as people start them.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version, open_arrays, original_bytes
 from flywheel.model.architecture import create, parameter_count
 from flywheel.model.preprocessing import measure_preprocessing
-from flywheel.presets import QUICKSTART
+from flywheel.presets import FINETUNE, QUICKSTART
 from flywheel.records import DatasetVersion, Preprocessing, Side, to_json
 from flywheel.settings import DataParameters, Recipe, Settings, keep_tools_at_home
 from tasks.fit_process import environment_for
@@ -35,7 +37,7 @@ from tasks.fit_process import environment_for
 SMALLEST_SHARE, SMALLEST_SHARE_LARGE, SMALLEST_RATIO = 0.85, 0.95, 1.7
 MOST_SMALL_PARAMETERS = 1_000_000
 STOCK = Recipe(model="test_resnet", optimizer="sgd", learning_rate=0.05, weight_decay=5e-4)
-LARGE = Recipe(model="airbench_wide", batch_size=250, label_smoothing=0.2)
+LARGE = FINETUNE.with_options({"recipe": {"pretrained": False, "head_epochs": 0}})
 Turns = dict[str, list[Turn]]
 
 
@@ -55,33 +57,34 @@ def main() -> None:
     parser.add_argument("--source", "--SOURCE", required=True, help="a folder or archive of class folders, or cifar10")
     parser.add_argument("--peer-timm", "--PEER_TIMM", type=Path, help="a checkout of pytorch-image-models")
     parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--images-large", type=int, default=1000)
+    parser.add_argument("--images-large", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--rounds-large", type=int, default=6)
+    parser.add_argument("--rounds-large", type=int, default=5)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else stopped programs would be left behind
     try:
         checkout = demand_checkout(given.peer_timm)
         with tempfile.TemporaryDirectory(prefix="flywheel-training-loop-") as home:
             bench = prepare(given.source, given.images, checkout, Path(home))
+            large = prepare(given.source, given.images_large, checkout, Path(home) / "large", LARGE.data.packed_size)
             small = QUICKSTART.with_options({}).recipe
             names = ("flywheel", "bare", "dataloader", "timm_train")
             by_set = {
                 "small": measure(bench, "small", names, small, given.images, given.rounds),
                 "stock": measure(bench, "stock", ("flywheel", "timm_train"), STOCK, given.images, given.rounds),
-                "large": measure(bench, "large", names[:2], LARGE, given.images_large, given.rounds_large),
+                "large": measure(large, "large", names[:2], LARGE.recipe, given.images_large, given.rounds_large),
             }
     except PeerError as error:
         raise SystemExit(str(error)) from None
     images = {"small": given.images, "stock": given.images, "large": given.images_large}
-    write_result(claim_of(by_set, {"small": small, "stock": STOCK, "large": LARGE}, images))
+    write_result(claim_of(by_set, {"small": small, "stock": STOCK, "large": LARGE.recipe}, images))
 
 
-def prepare(source: str, images: int, checkout: Path, home: Path) -> Bench:
+def prepare(source: str, images: int, checkout: Path, home: Path, size: int | None = None) -> Bench:
     """A dataset version with at least so many training images, and the same ones as files."""
     settings = Settings(home=home)
     keep_tools_at_home(settings)
-    parameters = DataParameters(source=source, subset=images * 3 // 2)
+    parameters = DataParameters(source=source, subset=images * 3 // 2, size=size)
     index = build_index(fetch_source(source, settings), settings.paths)
     version = build_version(index, [], parameters, settings.paths)
     if version.counts["train"] < images:
@@ -110,8 +113,10 @@ def measure(bench: Bench, label: str, names: Sequence[str], recipe: Recipe, imag
 
 
 def program(bench: Bench, name: str, recipe: Recipe, home: Path) -> Program:
-    """One of the four, in the environment that `make train` gives to training: the peers have what it gains too."""
+    """One of the four. The allocator's settings are part of how flywheel trains; threads are the same for all."""
     environment = {**environment_for(recipe.threads), "WANDB_MODE": "offline"}
+    if name in ("dataloader", "timm_train"):
+        environment = {key: value for key, value in environment.items() if not key.startswith("MALLOC_")}
     if name == "timm_train":
         classes = len(bench.dataset.classes)
         peer = timm_train(name, bench.checkout, bench.folder, recipe, classes, bench.preprocessing, home / name)
