@@ -74,7 +74,7 @@ def show_validation(result: ValidationResult, paths: Paths) -> None:
     ]
     failed = sum(not each.success for each in result.results)
     said = f"**{result.subject}**, suite `{result.suite}`: {len(rows)} expectations, {failed} failed. "
-    docs = f"Data Docs: {_link(result.docs, paths)}" if result.docs else ""
+    docs = f"Data Docs: {link_to(result.docs, paths)}" if result.docs else ""
     create_table_artifact(rows, key=f"validation-{result.suite}", description=said + docs)
 
 
@@ -138,19 +138,20 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
 
 
 @never_fatal
-def show_gate(gate: GateVerdict, evaluation: Evaluation, page: Path, paths: Paths) -> None:
-    """The verdict, rule by rule, and the way to its page."""
-    text = f"{gate_markdown(gate, evaluation.images)}\n\nThe whole verdict: {_link(page, paths)}"
+def show_gate(gate: GateVerdict, evaluation: Evaluation, page: Path | None, paths: Paths) -> None:
+    """The verdict, rule by rule, with a link to its page."""
+    text = gate_markdown(gate, evaluation.images, link_to(page, paths))
     create_markdown_artifact(text, key="gate", description=f"{gate.verdict}: {gate.reason}")
 
 
-def gate_markdown(gate: GateVerdict, images: int | None = None) -> str:
-    """The verdict, rule by rule, as the UI renders it."""
+def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") -> str:
+    """The verdict, rule by rule, as the UI renders it; `page` is a link to all that stands behind it."""
     on = f"{images:,} images of " if images else ""
     lines = [
         f"# {gate.verdict}",
         f"{_cell(gate.reason)}",
         "",
+        *((f"In plain words, beside the champion, with images: {page}", "") if page else ()),
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, "
         f"on {on}`{gate.evaluation_set_id}`.",
         "",
@@ -171,7 +172,7 @@ def show_report(report: Path, model: TrainedModel, bento_tag: str, gate: GateVer
     from flywheel.report.page import data_uri
 
     figures = [figure for name in FIGURES if (figure := paths.figures(model.id) / f"{name}.png").is_file()]
-    lines = [f"# {model.id}", f"Report: {_link(report, paths)}", ""]
+    lines = [f"# {model.id}", f"Report: {link_to(report, paths)}", ""]
     for figure in figures:
         title = figure.stem.replace("_", " ")
         lines += [f"## {title}", f"![{title}]({data_uri(figure)})", ""]
@@ -209,7 +210,10 @@ def _metric(name: str, interval: Interval, images: int) -> dict[str, Any]:
     }
 
 
-def _link(page: Path, paths: Paths) -> str:
+def link_to(page: Path | None, paths: Paths) -> str:
+    """A link in markdown, while `make up` serves the pages; else the file's place."""
+    if page is None:
+        return ""
     url = page_url(page, paths)
     return f"[{page.name}]({url})" if url else f"`{page}`"
 

@@ -39,6 +39,7 @@ from flywheel.settings import DataParameters, Recipe, Settings, TrainingParamete
 from tasks.artifacts import (
     TrainingProgress,
     gate_markdown,
+    link_to,
     show_dataset,
     show_gate,
     show_metrics,
@@ -57,7 +58,7 @@ from tasks.reporting import reporter, stage
 from tasks.retries import MOST_TRIES, worth_another_try
 from tasks.training import choose_device, train
 from tasks.validation import check_index, check_version, quarantine, require
-from tasks.verdict_page import make_verdict_page
+from tasks.verdict_page import verdict_page
 from tasks.visualize import make_report
 
 FIRST_DELAY_SECONDS = 5.0  # then twice as long, each time
@@ -190,8 +191,7 @@ def judge(
     settings = Settings()
     ledger = open_ledger(settings)
     gate = judge_model(evaluation, dataset, champion, policy, ledger, settings.paths, parity=parity)
-    page = make_verdict_page(ledger.decision(gate.id), settings.paths)
-    show_gate(gate, evaluation, page, settings.paths)
+    show_gate(gate, evaluation, verdict_page(gate, ledger, settings.paths), settings.paths)
     return gate
 
 
@@ -214,7 +214,10 @@ def report_on(
 
 def told_gate(gate_decision: str) -> str:
     """A gate's verdict in markdown, for the person who is asked."""
-    return gate_markdown(gate_of(open_ledger(Settings()).decision(gate_decision)))
+    settings = Settings()
+    ledger = open_ledger(settings)
+    gate = gate_of(ledger.decision(gate_decision))
+    return gate_markdown(gate, page=link_to(verdict_page(gate, ledger, settings.paths), settings.paths))
 
 
 @stage("release", "release {bento_tag}")

@@ -1,57 +1,100 @@
-"""The page of a gate's verdict, written from the ledger's decision and the records that it names."""
+"""The page of a gate's verdict, from what the ledger and the evaluations' folders hold: nothing is measured."""
 
+import logging
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flywheel.data.originals import original_bytes
 from flywheel.evaluation.evidence import GateEvidence
-from flywheel.evaluation.record import EvaluationError, Predictions, read_predictions
-from flywheel.evaluation.robustness import Robustness, recorded_robustness
-from flywheel.identity import canonical_json
-from flywheel.ledger import Decision
+from flywheel.evaluation.gates import policy_of
+from flywheel.evaluation.record import PREDICTIONS, EvaluationError, Predictions, read_predictions
+from flywheel.identity import canonical_json, digest_of_file
+from flywheel.ledger import Decision, Ledger, LedgerError
 from flywheel.ledger.entries import utc_now
 from flywheel.ledger.reading import gate_of
 from flywheel.paths import Paths
-from flywheel.policies import GatePolicy
-from flywheel.records import from_json
-from flywheel.report.charts import CorruptedAccuracy
-from flywheel.report.verdict import VerdictContents, write_verdict
+from flywheel.records import GateVerdict, from_json
+
+if TYPE_CHECKING:
+    from flywheel.report.charts import CorruptedAccuracy
+    from flywheel.report.verdict import VerdictContents
+
+logger = logging.getLogger(__name__)
 
 
-def make_verdict_page(decision: Decision, paths: Paths) -> Path:
-    """`verdict.html` of a gate decision. What is not on disk any more is left out of the page, which says so."""
-    evidence = from_json(GateEvidence, canonical_json(decision.evidence["measured"]))
-    policy = {name: value for name, value in decision.policy.items() if name != "rules_version"}
-    ours = evidence.challenger.id
-    theirs = evidence.champion.evaluation_id if evidence.champion else ""
-    contents = VerdictContents(
-        verdict=gate_of(decision),
-        evidence=evidence,
-        policy=GatePolicy.model_validate(policy),
-        challenger=_predictions(ours, paths),
-        champion=_predictions(theirs, paths) if theirs else None,
-        corrupted=_corrupted(ours, theirs, paths) if theirs else None,
+def make_verdict_page(decision: Decision, paths: Paths, clock: Callable[[], datetime] = utc_now) -> Path:
+    """Write `reports/<decision id>/verdict.html`; returns the page.
+
+    What lies in no folder any more is missing on the page, with the reason. Raises LedgerError for a decision that
+    isn't a gate's, or holds no whole evidence.
+    """
+    from flywheel.report.verdict import write_verdict
+
+    page = write_verdict(
+        _contents(decision, paths), lambda image_id: original_bytes(paths, image_id), paths, at=clock()
     )
-    return write_verdict(contents, lambda image_id: original_bytes(paths, image_id), paths, at=utc_now())
+    logger.info("verdict %s: %s", decision.id, page)
+    return page
 
 
-def _predictions(evaluation_id: str, paths: Paths) -> Predictions | None:
+def verdict_page(
+    gate: GateVerdict, ledger: Ledger, paths: Paths, *, again: bool = False, clock: Callable[[], datetime] = utc_now
+) -> Path | None:
+    """A verdict's page, made unless it is there, or `again`. If it can't be made that is a warning, no more."""
+    from flywheel.report.verdict import PAGE
+
+    page = paths.verdict(gate.id) / PAGE
+    if page.is_file() and not again:
+        return page
     try:
-        return read_predictions(paths.report(evaluation_id))
-    except (EvaluationError, OSError):
+        return make_verdict_page(ledger.decision(gate.id), paths, clock)
+    except Exception as error:  # noqa: BLE001 - a page that is missing is no reason to lose a verdict
+        logger.warning("%s has no page: %s", gate.id, error)
         return None
 
 
-def _corrupted(ours: str, theirs: str, paths: Paths) -> CorruptedAccuracy | None:
+def _contents(decision: Decision, paths: Paths) -> "VerdictContents":
+    from flywheel.report.verdict import VerdictContents
+
+    verdict, measured = gate_of(decision), decision.evidence.get("measured")
+    if measured is None:
+        raise LedgerError(f"{decision.id} was recorded before whole evidence was kept: there is no page of it.")
+    evidence = from_json(GateEvidence, canonical_json(measured))
+    folders = [paths.report(evidence.challenger.id)]
+    if evidence.champion is not None:
+        folders.append(paths.report(evidence.champion.evaluation_id))
+    hashes = [decision.inputs.get(name) for name in ("evidence_sha256", "champion_evidence_sha256")]
+    answers = [_predictions(folder, sha256) for folder, sha256 in zip(folders, hashes, strict=False)]
+    return VerdictContents(
+        verdict=verdict,
+        evidence=evidence,
+        policy=policy_of(decision.policy),
+        challenger=answers[0],
+        champion=answers[1] if len(answers) > 1 else None,
+        corrupted=_corrupted(folders) if evidence.robustness else None,
+    )
+
+
+def _predictions(folder: Path, sha256: str | None) -> Predictions | None:
+    """The answers that the verdict rests on, and no others."""
     try:
-        mine, other = (recorded_robustness(paths.report(name)) for name in (ours, theirs))
-    except (EvaluationError, OSError):
+        if digest_of_file(folder / PREDICTIONS) != sha256:
+            raise EvaluationError(f"{folder}: other answers than those that were judged.")
+        return read_predictions(folder)
+    except (EvaluationError, OSError, ValueError) as error:
+        logger.warning("the page goes without the answers of %s: %s", folder.name, error)
         return None
-    return CorruptedAccuracy(mine.images, _curves(mine), _curves(other))
 
 
-def _curves(robustness: Robustness) -> dict[str, list[float]]:
-    """Corruption → accuracy at each severity, mildest first."""
-    curves: dict[str, list[float]] = {}
-    for condition in robustness.conditions:
-        curves.setdefault(condition.corruption, []).append(condition.right / robustness.images)
-    return curves
+def _corrupted(folders: list[Path]) -> "CorruptedAccuracy | None":
+    from flywheel.evaluation.robustness import recorded_robustness
+    from flywheel.report.charts import corrupted_accuracy
+
+    try:
+        challenger, champion = (recorded_robustness(folder) for folder in folders)
+        return corrupted_accuracy(challenger, champion)
+    except (EvaluationError, OSError, ValueError) as error:
+        logger.warning("the page goes without robustness curves: %s", error)
+        return None

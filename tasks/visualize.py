@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from flywheel.ledger import Champion, LedgerError, open_ledger
+from flywheel.ledger import Champion, Ledger, LedgerError, open_ledger
 from flywheel.ledger.entries import utc_now
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion, Evaluation, GateVerdict, PreparedData, TrainedModel
 from flywheel.settings import Settings, TrainingParameters, keep_tools_at_home
+from tasks.verdict_page import verdict_page
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +36,26 @@ def make_report(
     from flywheel.report.contents import ReportContents
     from flywheel.report.drawn import find_figures
     from flywheel.report.page import write_report
+    from flywheel.report.verdict import verdict_link
 
     figures = find_figures(model, evaluation, data.dataset, paths) or _draw(model, evaluation, data.dataset, paths)
     contents = ReportContents(model, data, evaluation, gate, bento_tag, parameters)
-    page = write_report(contents, figures, champion=reigning(champion, model.id), at=clock())
+    link = verdict_link(gate.id, evaluation.folder, paths)
+    page = write_report(contents, figures, champion=reigning(champion, model.id), at=clock(), verdict_page=link)
     logger.info("%d figures of %s, report %s", len(figures), model.id, page)
     return page
 
 
-def visualize(model_id: str, paths: Paths, champion: Champion | None, clock: Callable[[], datetime] = utc_now) -> Path:
+def visualize(
+    model_id: str,
+    paths: Paths,
+    champion: Champion | None,
+    clock: Callable[[], datetime] = utc_now,
+    ledger: Ledger | None = None,
+) -> Path:
     """Draw a model's figures and page again from its records: nothing is trained, nothing predicted.
 
+    With a ledger, its verdict's page too.
     Raises what names the missing record: ModelError, EvaluationError or the dataset's own error.
     """
     from flywheel.data.versions import load_version
@@ -53,13 +63,17 @@ def visualize(model_id: str, paths: Paths, champion: Champion | None, clock: Cal
     from flywheel.model.folder import read_model
     from flywheel.report.contents import read_contents
     from flywheel.report.page import write_report
+    from flywheel.report.verdict import verdict_link
 
     model = read_model(paths.model(model_id))
     version = load_version(paths.dataset(model.dataset_id))
     evaluation = read_evaluation(paths.report(evaluation_id(model.id, version.evaluation_set_id)))
     contents = read_contents(evaluation.folder, model, evaluation)
     figures = _draw(model, evaluation, version, paths)
-    return write_report(contents, figures, champion=reigning(champion, model.id), at=clock())
+    if ledger is not None:
+        verdict_page(contents.gate, ledger, paths, again=True, clock=clock)
+    link = verdict_link(contents.gate.id, evaluation.folder, paths)
+    return write_report(contents, figures, champion=reigning(champion, model.id), at=clock(), verdict_page=link)
 
 
 def _draw(model: TrainedModel, evaluation: Evaluation, version: DatasetVersion, paths: Paths) -> list[Path]:
@@ -87,8 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings()
     keep_tools_at_home(settings)
     try:
-        task_champion = _champion(settings, model_id)
-        page = visualize(model_id or _named(task_champion), settings.paths, task_champion)
+        ledger = _ledger(settings, model_id)
+        task_champion = _champion(ledger, settings, model_id)
+        page = visualize(model_id or _named(task_champion), settings.paths, task_champion, ledger=ledger)
     except (OSError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's answer
         return 1
@@ -96,15 +111,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _champion(settings: Settings, model_id: str | None) -> Champion | None:
-    """The champion of the model's task, or of the last promoted one; none where there is no ledger yet."""
-    from flywheel.model.folder import read_model
-
+def _ledger(settings: Settings, model_id: str | None) -> Ledger | None:
+    """None where there is no ledger yet: a model that is named needs none."""
     try:
-        ledger = open_ledger(settings, create=False)
+        return open_ledger(settings, create=False)
     except LedgerError:
         if model_id is None:
             raise
+        return None
+
+
+def _champion(ledger: Ledger | None, settings: Settings, model_id: str | None) -> Champion | None:
+    """The champion of the model's task, or of the last promoted one."""
+    from flywheel.model.folder import read_model
+
+    if ledger is None:
         return None
     return ledger.champion(read_model(settings.paths.model(model_id)).task_id if model_id else None)
 

@@ -136,6 +136,16 @@ def last_states(database: Path) -> dict[str, str]:
         return {key.rpartition("-")[0]: state for key, state in connection.execute(query)}
 
 
+def test_the_report_of_a_run_leads_to_the_page_of_its_verdict(finished_run: str, workspace: Path) -> None:
+    (report,) = re.findall(r"^report +(\S+report\.html)", finished_run, re.MULTILINE)
+    page = (workspace / report).read_text(encoding="utf-8")
+    (link,) = re.findall(r'href="(\.\./dec-[0-9a-f]{12}/verdict\.html)"', page)
+    verdict = ((workspace / report).parent / link).read_text(encoding="utf-8")
+    assert "may become the task&#39;s first champion" in verdict
+    assert f'href="../{Path(report).parent.name}/report.html"' in verdict
+    assert "serving parity" in verdict
+
+
 def test_make_test_runs_the_suite(make: Make) -> None:
     done = make("test", PYTEST_ADDOPTS="-k identity_is_content -p no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr

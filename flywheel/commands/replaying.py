@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flywheel.evaluation.evidence import GateEvidence
-from flywheel.evaluation.gates import gate_policy, judge
+from flywheel.evaluation.gates import gate_policy, judge, policy_of
 from flywheel.identity import canonical_json
 from flywheel.ledger import Decision
 from flywheel.policies import GatePolicy
@@ -33,8 +33,7 @@ def _again(decision: Decision, policy: GatePolicy | None) -> Replayed:
     if measured is None or "rules_version" not in decision.policy:
         reason = "recorded before whole evidence was kept"
         return Replayed(decision.id, decision.inputs["model_id"], decision.verdict, None, False, reason)
-    own = {name: value for name, value in decision.policy.items() if name != "rules_version"}
-    chosen = policy or GatePolicy.model_validate(own)
+    chosen = policy or policy_of(decision.policy)
     if policy is None and gate_policy(chosen) != decision.policy:
         reason = f"judged by rules of version {decision.policy['rules_version']}, these are others"
         return Replayed(decision.id, decision.inputs["model_id"], decision.verdict, None, False, reason)

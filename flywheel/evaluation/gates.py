@@ -78,6 +78,11 @@ def gate_policy(policy: GatePolicy) -> dict[str, Any]:
     return {**policy.model_dump(mode="json"), "rules_version": RULES_VERSION}
 
 
+def policy_of(recorded: dict[str, Any]) -> GatePolicy:
+    """The policy of a recorded decision again."""
+    return GatePolicy.model_validate({name: value for name, value in recorded.items() if name != "rules_version"})
+
+
 def overall(rules: tuple[RuleResult, ...]) -> Verdict:
     """One verdict of many; no rules at all is not enough evidence."""
     verdicts = {rule.verdict for rule in rules}

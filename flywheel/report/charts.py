@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from flywheel.evaluation.metrics import ReliabilityBin
+from flywheel.evaluation.robustness import Robustness, robustness_difference
 from flywheel.evaluation.statistics import wilson
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -61,6 +62,19 @@ class CorruptedAccuracy:
     images: int
     challenger: Mapping[str, Sequence[float]]
     champion: Mapping[str, Sequence[float]]
+
+
+def corrupted_accuracy(challenger: Robustness, champion: Robustness) -> CorruptedAccuracy:
+    """The curves of two recorded measurements. Raises RobustnessError where they were made on different images."""
+    robustness_difference(challenger, champion)
+    return CorruptedAccuracy(challenger.images, _curves(challenger), _curves(champion))
+
+
+def _curves(found: Robustness) -> dict[str, list[float]]:
+    curves: dict[str, list[float]] = {}
+    for condition in sorted(found.conditions, key=lambda each: each.severity):
+        curves.setdefault(condition.corruption, []).append(condition.right / found.images)
+    return curves
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def render_verdict(
 
 
 def _reports(contents: VerdictContents, paths: Paths) -> dict[str, str]:
-    """Where the models' own reports lie, seen from the page."""
+    """Where the models' own reports lie, seen from the page; the challenger's is written soon after."""
     evidence = contents.evidence
     found = {evidence.challenger.model_id: evidence.challenger.id}
     found |= {each.model_id: each.evaluation_id for each in (evidence.champion, evidence.anchor) if each}
@@ -166,8 +166,12 @@ def _reports(contents: VerdictContents, paths: Paths) -> dict[str, str]:
     return {
         model: Path(os.path.relpath(paths.report(evaluation) / REPORT, here)).as_posix()
         for model, evaluation in found.items()
-        if (paths.report(evaluation) / REPORT).is_file()
+        if (paths.report(evaluation) / REPORT).is_file() or _soon(contents, evaluation, paths)
     }
+
+
+def _soon(contents: VerdictContents, evaluation_id: str, paths: Paths) -> bool:
+    return evaluation_id == contents.verdict.evaluation_id and paths.report(evaluation_id).is_dir()
 
 
 def _reliability(pair: Pair) -> tuple[tuple[Chart, float], ...]:

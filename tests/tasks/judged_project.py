@@ -92,7 +92,7 @@ def trained_here(version: DatasetVersion, epochs: int, paths: Paths) -> TrainedM
     return publish(partial, folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory, photos) -> Project:
     home = tmp_path_factory.mktemp("project")
     settings = Settings(home=home, database_url="")

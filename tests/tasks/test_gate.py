@@ -12,7 +12,6 @@ from flywheel.policies import GatePolicy
 from flywheel.records import ProbeResult, PromotesAs, Verdict
 from tasks.evaluation import evaluate_model
 from tasks.gate_plan import GatePlanError, demand_power
-from tasks.verdict_page import make_verdict_page
 from tests.tasks.judged_project import OPEN, served_alike
 
 
@@ -177,13 +176,3 @@ def test_a_spent_budget_is_the_gates_to_say(defended, evaluations):
     assert "have served all 1 planned comparisons" in verdict.reason
     assert "new labelled images on the frozen side restore it" in verdict.reason
     demand_power(defended.version, defended.ledger.champion(), once, defended.ledger, defended.paths)
-
-
-def test_a_page_tells_the_verdict_and_lays_both_models_side_by_side(defended, evaluations):
-    verdict = defended.judge(evaluations["strong"])
-    text = make_verdict_page(defended.ledger.decision(verdict.id), defended.paths).read_text()
-    assert defended.weak.id in text
-    assert all(rule.rule in text for rule in verdict.rules)
-    assert 'src="http' not in text
-    shutil.rmtree(evaluations["weak"].folder)
-    assert make_verdict_page(defended.ledger.decision(verdict.id), defended.paths).is_file()

@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from flywheel.report.contents import ReportContents, changed, read_contents
 from flywheel.report.page import write_report
 from flywheel.settings import DataParameters, Recipe, TrainingParameters
 from tests.flywheel.evaluation.evidence_samples import first_model
+from tests.flywheel.report.reader import Reader
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOSTILE = "<script>alert('cat')</script>"
@@ -126,34 +126,14 @@ def written(contents: ReportContents, figures=(), champion="No champion.") -> st
     return write_report(contents, figures, champion=champion, at=NOON).read_text(encoding="utf-8")
 
 
-class Reader(HTMLParser):
-    """Collects tags, what they point to, and whether each one that opens also closes."""
-
-    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.targets += [value for name, value in attrs if name in {"src", "href", "action", "srcset"}]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_the_page_is_self_contained_and_well_formed(tmp_path, figure):
     page = written(contents_of(tmp_path, ("ant", "bee")), [figure])
-    reader = Reader()
-    reader.feed(page)
+    reader = Reader(page)
     assert reader.open == []
     assert reader.tags.count("img") == 1
-    assert all(target.startswith("data:image/png;base64,") for target in reader.targets)
+    assert len(reader.loaded) == 1
+    assert all(target.startswith("data:image/png;base64,") for target in reader.loaded)
+    assert reader.links == []
     assert not re.search(r"https?://|@import|url\(", page)
 
 
@@ -167,6 +147,12 @@ def test_the_page_tells_the_verdict_the_rules_the_data_and_the_lineage(tmp_path,
     ]  # fmt: skip
     assert [text for text in told if text not in page] == []
     assert all(rule.rule in page for rule in contents.gate.rules)
+
+
+def test_the_page_leads_to_the_verdicts_where_there_is_one(tmp_path):
+    contents = contents_of(tmp_path, ("ant", "bee"))
+    page = write_report(contents, [], champion="", at=NOON, verdict_page="../dec-1/verdict.html").read_text()
+    assert Reader(page).links == ["../dec-1/verdict.html"]
 
 
 def test_a_hostile_class_name_is_text(tmp_path):
