@@ -77,8 +77,9 @@ class VerdictContents:
     def _compared(self) -> tuple[Pair | None, str]:
         if self.challenger is None or self.champion is None:
             who = "challenger" if self.challenger is None else "champion"
-            why = f"the {who}'s answers to the single images are not there"
-            return None, (self.evidence.problems or {}).get("champion", why)
+            found = (self.evidence.problems or {}).get("champion")
+            gone = f"the {who}'s answers to the single images are not there"
+            return None, f"the champion can't be compared ({found})" if found else gone
         try:
             return compare(self.challenger, self.champion, self.classes), ""
         except (EvaluationError, MetricsError) as error:

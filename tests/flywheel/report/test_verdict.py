@@ -137,7 +137,7 @@ def test_a_champion_without_answers_leaves_the_side_by_side_out_and_says_why():
     assert "detectable drop" in page.text
     gone = challenger(champion=None, slices=(), problems={"champion": "its folder is gone"})
     page = page_of(contents_of(gone, challenger=answers([True] * 4)))
-    assert "can't be shown side by side: its folder is gone." in page.text
+    assert "can't be shown side by side: the champion can't be compared (its folder is gone)." in page.text
     assert "the two models were not compared" in page.text
 
 
