@@ -6,7 +6,9 @@ from pathlib import Path
 from flywheel.evaluation.record import read_predictions
 from flywheel.settings import TrainingParameters
 from tasks.evaluation import evaluate_model
+from tasks.verdict_page import verdict_page
 from tasks.visualize import main, make_report
+from tests.flywheel.report.reader import Reader
 from tests.tasks.judged_project import NOON, PARAMETERS, Project
 
 
@@ -21,6 +23,7 @@ def report(project: Project) -> Path:
     evaluation = evaluate_model(project.strong, project.version, project.paths)
     verdict = project.judge(evaluation)
     project.promote(verdict)
+    assert verdict_page(verdict, project.ledger, project.paths)
     return make_report(
         project.strong, project.data, evaluation, verdict, "classifier:one", project.paths,
         champion=project.ledger.champion(), parameters=TrainingParameters(data=PARAMETERS), clock=lambda: NOON,
@@ -34,12 +37,15 @@ def test_visualize_draws_the_champion_again_from_its_records(project, capsys):
     pictures = ["confusion_matrix.png", "learning_curve.png", "mistakes.png", "reliability.png"]
     assert [name for name in names if name.endswith(".png")] == pictures
     drawn, told = {name: (figures / name).read_bytes() for name in names}, page.read_text()
+    (verdict,) = Reader(told).links
     shutil.rmtree(figures)
     page.unlink()
+    (page.parent / verdict).unlink()
     (project.paths.model(project.strong.id) / "weights.safetensors").write_bytes(b"not needed")
     assert main([]) == 0
     assert {path.name: path.read_bytes() for path in figures.iterdir()} == drawn
     assert page.read_text().split("Written ")[0] == told.split("Written ")[0]
+    assert (page.parent / verdict).is_file()
     assert "This model is the champion" in told
     assert "make run SOURCE=photos SUBSET=all" in told
     assert str(page) in capsys.readouterr().out
