@@ -17,7 +17,7 @@ from flywheel.evaluation.rules.slices import smallest_detectable_drop
 from flywheel.model.folder import write_atomically
 from flywheel.paths import Paths
 from flywheel.policies import GatePolicy
-from flywheel.records import GateVerdict, Interval, RulePart
+from flywheel.records import GateVerdict, Interval, RulePart, Verdict
 from flywheel.report.charts import (
     CHALLENGER,
     CHAMPION,
@@ -44,6 +44,7 @@ class SliceRow:
 
     part: RulePart
     smallest_drop: float | None
+    why: str  # in few words, where it did not pass
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,20 @@ class VerdictContents:
         parts.sort(key=lambda part: (SEVERITY.index(part.verdict), part.value if part.value is not None else 0.0))
         counted = {part.name: part for part in self.evidence.slices if part.counts.images}
         level = self.policy.slice_error / max(len(counted), 1)
-        rows = [SliceRow(part, self._smallest_drop(counted.get(part.name), level)) for part in parts]
+        rows = [SliceRow(part, self._smallest_drop(counted.get(part.name), level), self._why(part)) for part in parts]
         return rows[:CLASSES_IN_SIGHT], rows[CLASSES_IN_SIGHT:]
 
     def _smallest_drop(self, counted: SliceCounts | None, level: float) -> float | None:
         return smallest_detectable_drop(counted, level, self.policy.margin) if counted else None
+
+    def _why(self, part: RulePart) -> str:
+        if part.verdict is Verdict.PASS:
+            return ""
+        if part.verdict is Verdict.FAIL:
+            return f"more than {100 * self.policy.margin:g} points lost"
+        if part.images < self.policy.smallest_slice:
+            return f"not enough data: fewer than {self.policy.smallest_slice:,} images"
+        return f"not enough data: a loss of {100 * self.policy.largest_slice_drop:g} points is not excluded"
 
     @property
     def settings(self) -> list[tuple[str, str, str]]:

@@ -254,8 +254,44 @@ def test_slices_tell_the_smallest_drop_that_they_could_have_shown():
     shown, hidden = contents.slices
     assert hidden == []
     assert shown[0].smallest_drop == pytest.approx(0.02 + (1.6449 + 0.8416) * (25 / 50 / 50) ** 0.5, abs=1e-3)
-    row = r"class ant 50 \+10\.0 \[[-+.\d]+, [-+.\d]+\] 26\.9 not enough evidence"
+    row = (
+        r"class ant 50 \+10\.0 \[[-+.\d]+, [-+.\d]+\] 26\.9 not enough evidence not enough data: fewer than 100 images"
+    )
     assert re.search(row, page_of(contents).text)
+
+
+def test_a_drop_planted_on_one_class_fails_and_five_images_are_not_enough_data():
+    """Ten points lost on cats, won on dogs: on the whole both models are right as often."""
+    labels = np.repeat([0, 1, 2], [1000, 1000, 5])
+    before = np.arange(len(labels)) % 10 < 8  # each class at 80 %
+    after = before.copy()
+    after[np.flatnonzero(before & (labels == 0))[:100]] = False
+    after[np.flatnonzero(~before & (labels == 1))[:100]] = True
+    after[np.flatnonzero(labels == 2)[:2]] = False
+    ids = np.array([f"{place:04x}" for place in range(len(labels))], np.str_)
+    mine, theirs = (
+        Predictions(ids, labels, 2 * np.eye(3, dtype=np.float32)[np.where(right, labels, (labels + 1) % 3)])
+        for right in (after, before)
+    )
+    whole = paired_counts(mine, theirs)
+    assert abs(whole.difference) < 0.002
+    names = ("cat", "dog", "emu")
+    slices = (
+        SliceCounts(f"class {name}", paired_counts(mine, theirs, labels == place)) for place, name in enumerate(names)
+    )
+    against = Comparison("model-old", "eval-old", whole)
+    classes = tuple(ClassResult(name, 1000, Interval(0.8, 0.77, 0.83), 0.8) for name in names)
+    evidence = challenger(
+        champion=against, anchor=against, challenger=evaluation(classes=classes), slices=tuple(slices)
+    )
+    contents = contents_of(evidence, challenger=mine, champion=theirs)
+    assert contents.verdict.verdict is Verdict.FAIL
+    text = page_of(contents).text
+    assert "On one part of the images, “class cat”, it is clearly worse than the champion: 10.0 points" in text
+    interval = r"\[[-+.\d]+, [-+.\d]+\] [\d.]+"
+    assert re.search(rf"class cat 1,000 -10\.0 {interval} fail more than 2 points lost", text)
+    assert re.search(rf"class dog 1,000 \+10\.0 {interval} pass", text)
+    assert re.search(rf"class emu 5 -40\.0 {interval} not enough evidence not enough data: fewer than 100 images", text)
 
 
 def test_the_tests_are_those_of_the_comparison_rule():
