@@ -19,8 +19,8 @@ class Approval(RunInput):
     """What the person is asked."""
 
     approve: bool = Field(default=False, description="Let it become champion. Off: the champion stays.")
-    name: str = Field(default="", max_length=200, description="Who decides. It stays on record.")
-    reason: str = Field(default="", max_length=2000, description="Why. It stays on record.")
+    name: str = Field(min_length=1, max_length=200, description="Who decides. It stays on record.")
+    reason: str = Field(min_length=1, max_length=2000, description="Why. It stays on record.")
 
 
 @flow(name="approve-promotion", flow_run_name="approve {bento_tag}")

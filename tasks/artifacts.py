@@ -146,6 +146,8 @@ def show_gate(gate: GateVerdict, evaluation: Evaluation, page: Path | None, path
 
 def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") -> str:
     """The verdict, rule by rule, as the UI renders it; `page` is a link to all that stands behind it."""
+    from flywheel.report.wording import in_unit
+
     on = f"{images:,} images of " if images else ""
     lines = [
         f"# {gate.verdict}",
@@ -159,9 +161,23 @@ def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") 
         "| --- | --- | ---: | ---: | --- |",
     ]
     lines += [
-        f"| {_cell(rule.rule)} | {MARKS[rule.verdict]} | {_number(rule.value)} | {_number(rule.threshold)} "
-        f"| {_cell(rule.reason)} |"
+        f"| {_cell(rule.rule)} | {MARKS[rule.verdict]} | {in_unit(rule.value, rule.rule)} "
+        f"| {in_unit(rule.threshold, rule.rule)} | {_cell(rule.reason)} |"
         for rule in gate.rules
+    ]
+    return "\n".join(lines)
+
+
+def gate_question(gate: GateVerdict, plain_words: str, page: str) -> str:
+    """What a person is asked to decide on. A list, no table: the UI's form is too narrow for one."""
+    lines = [
+        f"## Gate: {gate.verdict}",
+        f"{_cell(plain_words)}",
+        "",
+        *((f"Beside the champion, with images: {page}", "") if page else ()),
+        *(f"- {_cell(rule.rule)}, {MARKS[rule.verdict]}: {_cell(rule.reason)}" for rule in gate.rules),
+        "",
+        f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`.",
     ]
     return "\n".join(lines)
 
@@ -216,10 +232,6 @@ def link_to(page: Path | None, paths: Paths) -> str:
         return ""
     url = page_url(page, paths)
     return f"[{page.name}]({url})" if url else f"`{page}`"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def _cell(text: str) -> str:

@@ -38,7 +38,7 @@ from flywheel.records import (
 from flywheel.settings import DataParameters, Recipe, Settings, TrainingParameters
 from tasks.artifacts import (
     TrainingProgress,
-    gate_markdown,
+    gate_question,
     link_to,
     show_dataset,
     show_gate,
@@ -58,7 +58,7 @@ from tasks.reporting import reporter, stage
 from tasks.retries import MOST_TRIES, worth_another_try
 from tasks.training import choose_device, train
 from tasks.validation import check_index, check_version, quarantine, require
-from tasks.verdict_page import verdict_page
+from tasks.verdict_page import plain_words, verdict_page
 from tasks.visualize import make_report
 
 FIRST_DELAY_SECONDS = 5.0  # then twice as long, each time
@@ -216,8 +216,10 @@ def told_gate(gate_decision: str) -> str:
     """A gate's verdict in markdown, for the person who is asked."""
     settings = Settings()
     ledger = open_ledger(settings)
-    gate = gate_of(ledger.decision(gate_decision))
-    return gate_markdown(gate, page=link_to(verdict_page(gate, ledger, settings.paths), settings.paths))
+    decision = ledger.decision(gate_decision)
+    gate = gate_of(decision)
+    page = verdict_page(gate, ledger, settings.paths)
+    return gate_question(gate, plain_words(decision), link_to(page, settings.paths))
 
 
 @stage("release", "release {bento_tag}")

@@ -55,13 +55,28 @@ def verdict_page(
         return None
 
 
+def plain_words(decision: Decision) -> str:
+    """What a gate decided and why, in two sentences; the rules' own reason where whole evidence was not yet kept."""
+    from flywheel.report.headline import headline
+
+    verdict = gate_of(decision)
+    try:
+        return " ".join(headline(verdict, _evidence(decision), policy_of(decision.policy)))
+    except LedgerError:
+        return verdict.reason
+
+
+def _evidence(decision: Decision) -> GateEvidence:
+    measured = decision.evidence.get("measured")
+    if measured is None:
+        raise LedgerError(f"{decision.id} was recorded before whole evidence was kept: there is no page of it.")
+    return from_json(GateEvidence, canonical_json(measured))
+
+
 def _contents(decision: Decision, paths: Paths) -> "VerdictContents":
     from flywheel.report.verdict import VerdictContents
 
-    verdict, measured = gate_of(decision), decision.evidence.get("measured")
-    if measured is None:
-        raise LedgerError(f"{decision.id} was recorded before whole evidence was kept: there is no page of it.")
-    evidence = from_json(GateEvidence, canonical_json(measured))
+    verdict, evidence = gate_of(decision), _evidence(decision)
     folders = [paths.report(evidence.challenger.id)]
     if evidence.champion is not None:
         folders.append(paths.report(evidence.champion.evaluation_id))

@@ -7,9 +7,9 @@ import pytest
 
 from flywheel.ledger import Kind, LedgerError
 from flywheel.records import Verdict
-from tasks.artifacts import gate_markdown, link_to
+from tasks.artifacts import gate_markdown, gate_question, link_to
 from tasks.evaluation import evaluate_model
-from tasks.verdict_page import make_verdict_page, verdict_page
+from tasks.verdict_page import make_verdict_page, plain_words, verdict_page
 from tests.flywheel.report.reader import Reader
 from tests.tasks.judged_project import NOON
 
@@ -80,6 +80,7 @@ def test_a_page_that_can_not_be_made_leaves_the_verdict_alone(judged, caplog):
     bare = replace(decision, evidence={"gate": decision.evidence["gate"]})
     with pytest.raises(LedgerError, match="before whole evidence was kept"):
         make_verdict_page(bare, project.paths)
+    assert plain_words(bare) == gate.reason
     project.paths.verdict(gate.id).write_text("a file where the folder should be")
     assert verdict_page(gate, project.ledger, project.paths) is None
     assert f"{gate.id} has no page" in caplog.text
@@ -97,3 +98,13 @@ def test_the_page_is_made_once_and_led_to_from_the_artifact(judged):
 
     again = verdict_page(gate, project.ledger, project.paths, again=True, clock=lambda: NOON)
     assert "Is it better?" in read(again).text
+
+
+def test_a_person_is_asked_in_plain_words_and_told_each_rule(judged):
+    _, gate, decision = judged
+    told = gate_question(gate, plain_words(decision), "`verdict.html`")
+    assert "The new model may become champion: it is better than the present one, and passes every rule." in told
+    assert "Beside the champion, with images: `verdict.html`" in told
+    for rule in gate.rules:
+        assert f"- {rule.rule}, pass: {rule.reason}" in told
+    assert gate_question(gate, "Why.", "").count("verdict.html") == 0
