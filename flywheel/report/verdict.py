@@ -149,8 +149,8 @@ def render_verdict(
     """The page as text; `reports` are the ways to the models' own reports, by model id."""
     pair = contents.pair if contents.meets_champion else None
     slices = contents.slices
-    drawn = [row.part.interval for rows in slices for row in rows]
-    drawn += [each.difference for each in pair.classes] if pair else []
+    drawn = [(row.part.images, row.part.interval) for rows in slices for row in rows]
+    drawn += [(each.images, each.difference) for each in pair.classes] if pair else []
     return template("verdict.html.j2", pictured=_pictured(original)).render(
         contents=contents,
         verdict=contents.verdict,
@@ -160,7 +160,7 @@ def render_verdict(
         pair=pair,
         slices=slices,
         in_sight=CLASSES_IN_SIGHT,
-        reach=_reach(drawn),
+        reach=_reach(drawn, contents.policy.smallest_slice),
         reliability=_reliability(pair) if pair else (),
         corruptions=corruption_charts(contents.corrupted) if contents.corrupted else (),
         reports=reports or {},
@@ -190,9 +190,13 @@ def _reliability(pair: Pair) -> tuple[tuple[Chart, float], ...]:
     return tuple((reliability_chart(who, found.bins), found.ece) for who, found in sides)
 
 
-def _reach(intervals: list[Interval | None]) -> float:
-    """The difference at the ends of the drawn bars: one scale for all of them."""
-    ends = [abs(end) for each in intervals if each for end in (each.low, each.high)]
+def _reach(intervals: list[tuple[int, Interval | None]], enough: int) -> float:
+    """The difference at the ends of the drawn bars: one scale for all of them.
+
+    Parts of fewer images than `enough` don't set it, if there are others: next to theirs all would be dots.
+    """
+    large = [each for images, each in intervals if images >= enough and each]
+    ends = [abs(end) for each in large or [each for _, each in intervals if each] for end in (each.low, each.high)]
     return max([0.01, *(end for end in ends if end <= 1)])
 
 

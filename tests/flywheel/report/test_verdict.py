@@ -292,6 +292,13 @@ def test_a_drop_planted_on_one_class_fails_and_five_images_are_not_enough_data()
     assert re.search(rf"class cat 1,000 -10\.0 {interval} fail more than 2 points lost", text)
     assert re.search(rf"class dog 1,000 \+10\.0 {interval} pass", text)
     assert re.search(rf"class emu 5 -40\.0 {interval} not enough evidence not enough data: fewer than 100 images", text)
+    bars = re.findall(
+        r"<tr>.*class (cat|emu)<.*left:([-\d.]+)%;width:([\d.]+)%", render_verdict(contents, picture_of, at=NOON)
+    )
+    assert {name: float(left) >= 0 and float(left) + float(wide) <= 100 for name, left, wide in bars} == {
+        "cat": True,
+        "emu": False,  # five images' interval doesn't set the scale of all the others
+    }
 
 
 def test_the_tests_are_those_of_the_comparison_rule():
