@@ -27,7 +27,7 @@ class Approval(RunInput):
 @takes(ApprovalParameters)
 def approve_promotion(parameters: ApprovalParameters) -> Release:
     """Wait for a person, then release or refuse; both are recorded with the name and the reason."""
-    asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision), approve=False)
+    asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision))
     answer = suspend_flow_run(wait_for_input=asked, timeout=int(parameters.wait_hours * 3600), key="approval")
     said = {"approved": answer.approve, "who": answer.name.strip(), "reason": answer.reason.strip()}
     return promote(parameters.gate_decision, parameters.bento_tag, said)

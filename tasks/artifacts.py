@@ -27,6 +27,7 @@ from flywheel.records import (
     GateVerdict,
     Interval,
     Release,
+    RuleResult,
     Severity,
     Side,
     TrainedModel,
@@ -169,17 +170,27 @@ def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") 
 
 
 def gate_question(gate: GateVerdict, plain_words: str, page: str) -> str:
-    """What a person is asked to decide on. A list, no table: the UI's form is too narrow for one."""
+    """What a person is asked to decide on. Short lines, no table: the UI's form has little room."""
     lines = [
         f"## Gate: {gate.verdict}",
         f"{_cell(plain_words)}",
         "",
         *((f"Beside the champion, with images: {page}", "") if page else ()),
-        *(f"- {_cell(rule.rule)}, {MARKS[rule.verdict]}: {_cell(rule.reason)}" for rule in gate.rules),
+        *(f"- {_cell(rule.rule)}, {MARKS[rule.verdict]}: {_found(rule)}" for rule in gate.rules),
         "",
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`.",
     ]
     return "\n".join(lines)
+
+
+def _found(rule: RuleResult) -> str:
+    """The numbers of a rule that passed by them, the reason of another."""
+    from flywheel.report.wording import ends, in_unit
+
+    if rule.verdict is not Verdict.PASS or rule.value is None or rule.parts:
+        return _cell(rule.reason)
+    interval = f" {ends(rule.interval, rule.rule)}" if rule.interval else ""
+    return f"{in_unit(rule.value, rule.rule)}{interval}, asked {in_unit(rule.threshold, rule.rule)}"
 
 
 @never_fatal

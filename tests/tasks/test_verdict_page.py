@@ -1,5 +1,6 @@
 """The page of a real verdict, from nothing but the ledger and the folders; what lies there no more is missing on it."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -105,6 +106,9 @@ def test_a_person_is_asked_in_plain_words_and_told_each_rule(judged):
     told = gate_question(gate, plain_words(decision), "`verdict.html`")
     assert "The new model may become champion: it is better than the present one, and passes every rule." in told
     assert "Beside the champion, with images: `verdict.html`" in told
-    for rule in gate.rules:
-        assert f"- {rule.rule}, pass: {rule.reason}" in told
-    assert gate_question(gate, "Why.", "").count("verdict.html") == 0
+    assert all(f"\n- {rule.rule}, pass: " in told for rule in gate.rules)
+    assert re.search(r"\n- champion, pass: \+[\d.]+ \[[-+.\d]+, [-+.\d]+\], asked 0\.0\n", told)
+    failing = replace(gate.rules[0], verdict=Verdict.FAIL, reason="One image was learned from.")
+    told = gate_question(replace(gate, rules=(failing,)), "Why.", "")
+    assert "- leaks, **FAIL**: One image was learned from." in told
+    assert "verdict.html" not in told
