@@ -53,7 +53,7 @@ class Cost:
     challenger_id: str
     champion_id: str
     single: Latency  # one image at a time, as the service is asked most
-    batch: Latency
+    batch: Latency | None  # None where only single images were asked for
     bytes_ratio: float
     challenger_bytes: int  # of weights and buffers
     champion_bytes: int
@@ -67,10 +67,12 @@ def compare_cost(
     *,
     seconds: float = SECONDS,
     rounds: int = MOST_ROUNDS,
+    batches: bool = True,
     clock: Clock = time.perf_counter,
     timer: Clock | None = None,
 ) -> Cost:
-    """Let both answer the same images uint8[N, S, S, 3] by turns, on one CPU thread, one and 32 at a time.
+    """Let both answer the same images uint8[N, S, S, 3] by turns, on one CPU thread, one and, for `batches`, 32 at a
+    time.
 
     From pixels to logits, resizing included where a model wants another size. Ends after `rounds` of each size, or
     after `seconds` of `clock`, at the latest with the call that is then in progress; batches that would take longer
@@ -90,7 +92,7 @@ def compare_cost(
     turns = _Turns(challenger, champion, images, rounds, clock, timer or _timer(challenger, champion))
     with _one_thread():
         single = turns.latency(1, started + seconds / 2, started + seconds)
-        batch = turns.latency(BATCH, started + seconds, started + seconds)
+        batch = turns.latency(BATCH, started + seconds, started + seconds) if batches else None
     return Cost(
         challenger_id=challenger.model.id,
         champion_id=champion.model.id,

@@ -55,6 +55,14 @@ def test_ratios_of_latency_and_size():
     assert from_json(Cost, to_json(found)) == found
 
 
+def test_batches_are_left_out_where_nobody_asks_for_them():
+    clock = HandClock()
+    found = compare(clock, clock.model("a", 0.002), clock.model("b", 0.001), batches=False)
+    assert found.batch is None
+    assert found.single.ratio.value == pytest.approx(2)
+    assert {len(pixels) for _, pixels in clock.calls} == {IMAGES[0].size}
+
+
 def test_a_machine_that_slows_down_doesnt_show():
     clock = HandClock(slowing=0.05)
     found = compare(clock, clock.model("a", 0.0004), clock.model("b", 0.0002), seconds=1000)
