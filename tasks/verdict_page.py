@@ -77,8 +77,10 @@ def _contents(decision: Decision, paths: Paths) -> "VerdictContents":
     from flywheel.report.verdict import VerdictContents
 
     verdict, evidence = gate_of(decision), _evidence(decision)
+    models = [evidence.challenger.model_id]
     folders = [paths.report(evidence.challenger.id)]
     if evidence.champion is not None:
+        models.append(evidence.champion.model_id)
         folders.append(paths.report(evidence.champion.evaluation_id))
     hashes = [decision.inputs.get(name) for name in ("evidence_sha256", "champion_evidence_sha256")]
     answers = [_predictions(folder, sha256) for folder, sha256 in zip(folders, hashes, strict=False)]
@@ -88,7 +90,7 @@ def _contents(decision: Decision, paths: Paths) -> "VerdictContents":
         policy=policy_of(decision.policy),
         challenger=answers[0],
         champion=answers[1] if len(answers) > 1 else None,
-        corrupted=_corrupted(folders) if evidence.robustness else None,
+        corrupted=_corrupted(folders, models) if evidence.robustness else None,
     )
 
 
@@ -103,12 +105,12 @@ def _predictions(folder: Path, sha256: str | None) -> Predictions | None:
         return None
 
 
-def _corrupted(folders: list[Path]) -> "CorruptedAccuracy | None":
+def _corrupted(folders: list[Path], models: list[str]) -> "CorruptedAccuracy | None":
     from flywheel.evaluation.robustness import recorded_robustness
     from flywheel.report.charts import corrupted_accuracy
 
     try:
-        challenger, champion = (recorded_robustness(folder) for folder in folders)
+        challenger, champion = map(recorded_robustness, folders, models)
         return corrupted_accuracy(challenger, champion)
     except (EvaluationError, OSError, ValueError) as error:
         logger.warning("the page goes without robustness curves: %s", error)

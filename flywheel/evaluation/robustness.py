@@ -126,7 +126,7 @@ def evaluate_robustness(
     """
     folder = paths.report(evaluation_id(classifier.model.id, version.evaluation_set_id))
     try:
-        return recorded_robustness(folder)
+        return recorded_robustness(folder, classifier.model.id)
     except RobustnessError:
         arrays = open_arrays(version)
         frozen = arrays.side(Side.FROZEN)
@@ -144,8 +144,8 @@ def write_robustness(folder: Path, robustness: Robustness) -> None:
     write_json(folder / MANIFEST, _document(folder, as_dict(robustness)))
 
 
-def recorded_robustness(folder: Path) -> Robustness:
-    """The record in an evaluation's folder. Raises RobustnessError where it is missing, damaged or another's."""
+def recorded_robustness(folder: Path, model_id: str) -> Robustness:
+    """The model's record in its evaluation's folder. Raises RobustnessError: it is missing, damaged or another's."""
     path, again = folder / MANIFEST, "It is measured again with the next evaluation."
     found = read_json(path)
     if found is None:
@@ -156,6 +156,8 @@ def recorded_robustness(folder: Path) -> Robustness:
         if found != _document(folder, found.get("robustness")):
             raise RobustnessError(f"it is damaged, or of another evaluation than {folder.name}")
         robustness = from_json(Robustness, canonical_json(found["robustness"]))
+        if robustness.model_id != model_id:
+            raise RobustnessError(f"it is {robustness.model_id}'s, {model_id}'s was expected")
         outcomes(robustness)
     except (ValueError, RobustnessError) as error:
         raise RobustnessError(f"{path}: not a record to trust: {str(error).rstrip('.')}. {again}") from error

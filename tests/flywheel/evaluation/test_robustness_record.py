@@ -27,6 +27,7 @@ from flywheel.records import DatasetVersion, Side, Source, from_json, to_json
 from flywheel.settings import DataParameters
 
 CLASSES = ("bright", "dark")
+MODEL = "model-1"
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +75,12 @@ def test_it_is_measured_once_and_leaves_the_evaluation_as_it_was(version, paths,
     assert all(after[name] == content for name, content in before.items())
     assert read_evaluation(evaluation.folder) == evaluation
     calls = model.calls
-    assert evaluate_robustness(model, version, paths) == found == recorded_robustness(evaluation.folder)
+    assert evaluate_robustness(model, version, paths) == found == recorded_robustness(evaluation.folder, MODEL)
     assert model.calls == calls
 
 
 def test_the_record_goes_to_json_and_back(folder):
-    found = recorded_robustness(folder)
+    found = recorded_robustness(folder, MODEL)
     assert from_json(Robustness, to_json(found)) == found
 
 
@@ -120,30 +121,36 @@ def resealed(change):
         resealed(lambda d: d["robustness"].update(images=0)),
         resealed(lambda d: d["robustness"].update(images="many")),
         resealed(lambda d: d.update(robustness=None)),
+        resealed(lambda d: d["robustness"].update(model_id="model-2")),
     ],
 )
 def test_a_damaged_record_isnt_trusted_but_made_again(folder, version, paths, damage, brightness_model):
-    whole = recorded_robustness(folder)
+    whole = recorded_robustness(folder, MODEL)
     spoil(folder, damage)
     with pytest.raises(RobustnessError, match=MANIFEST):
-        recorded_robustness(folder)
+        recorded_robustness(folder, MODEL)
     again = evaluate_robustness(brightness_model(version=version), version, paths)
     assert replace(again, seconds=0) == replace(whole, seconds=0)
-    assert recorded_robustness(folder) == again
+    assert recorded_robustness(folder, MODEL) == again
 
 
 def test_a_record_that_is_missing_cut_off_or_moved_is_an_error(folder, tmp_path):
     moved = tmp_path / "eval-another"
     folder.rename(moved)
     with pytest.raises(RobustnessError, match="another evaluation"):
-        recorded_robustness(moved)
+        recorded_robustness(moved, MODEL)
     path = moved / MANIFEST
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RobustnessError, match="none found"):
-        recorded_robustness(moved)
+        recorded_robustness(moved, MODEL)
     path.unlink()
     with pytest.raises(EvaluationError, match="none found"):
-        recorded_robustness(moved)
+        recorded_robustness(moved, MODEL)
+
+
+def test_a_record_of_another_model_is_told_by_its_name(folder):
+    with pytest.raises(RobustnessError, match=r"model-1's, model-2's was expected"):
+        recorded_robustness(folder, "model-2")
 
 
 def test_without_an_evaluation_there_is_no_place_for_it(version, paths, tmp_path, brightness_model, robustness_of):
@@ -158,4 +165,4 @@ def test_a_champion_of_another_size_is_corrupted_at_its_own(version, paths, fold
     (paths.report(evaluation_id("model-2", version.evaluation_set_id))).mkdir()
     found = evaluate_robustness(smaller, version, paths)
     assert found.size == 8
-    assert abs(robustness_difference(found, recorded_robustness(folder)).value) < 0.1
+    assert abs(robustness_difference(found, recorded_robustness(folder, MODEL)).value) < 0.1
