@@ -45,9 +45,10 @@ def digest_of_file(path: Path) -> str:
 
 
 def code_version(package: Path, rooms: Iterable[str]) -> str:
-    """The hash of the Python files under the named rooms of a package: the code that decides a model's weights.
+    """The hash of the Python files under the named rooms of a package, where a room may be a single file.
 
     Not the commit: a change of a README must not make every model a new one.
     """
-    files = sorted(path for room in rooms for path in (package / room).rglob("*.py"))
+    found = (package / room for room in rooms)
+    files = sorted(path for room in found for path in ([room] if room.is_file() else room.rglob("*.py")))
     return digest_of_lines(f"{path.relative_to(package).as_posix()} {digest_of_file(path)}" for path in files)

@@ -26,8 +26,9 @@ __all__ = ["Clock", "Ledger", "gate_of", "migrate_ledger", "open_ledger"]
 
 Clock = Callable[[], datetime]
 
-# The code that decides: its hash stands in every decision.
-DECIDING_ROOMS = ("evaluation", "ledger")
+# The code that decides, down to what a policy and a verdict are: its hash stands in every decision. It is no part of a
+# decision's id, so a file too many here costs nothing. What was measured, and by whatever code, stands in the evidence.
+DECIDING = ("evaluation", "ledger", "policies.py", "records.py", "identity.py")
 
 
 def open_ledger(where: Settings | str, *, create: bool = True, head: Path | None = None) -> "Ledger":
@@ -237,4 +238,4 @@ class Ledger(LedgerReader):
 @cache
 def deciding_code() -> str:
     """The hash of the code that judges and records."""
-    return code_version(Path(__file__).resolve().parent.parent, DECIDING_ROOMS)
+    return code_version(Path(__file__).resolve().parent.parent, DECIDING)

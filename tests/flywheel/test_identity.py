@@ -39,6 +39,13 @@ def test_code_version_sees_names_and_contents_of_the_named_rooms_only(tmp_path: 
     assert code_version(tmp_path, ["model", "data"]) == code_version(tmp_path, ["data", "model"])
 
 
+def test_a_room_may_be_a_single_file(tmp_path: Path) -> None:
+    (tmp_path / "policies.py").write_text("x = 1\n")
+    before = code_version(tmp_path, ["policies.py"])
+    (tmp_path / "policies.py").write_text("x = 2\n")
+    assert code_version(tmp_path, ["policies.py"]) != before
+
+
 def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1

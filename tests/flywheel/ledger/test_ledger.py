@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
 from flywheel.ledger import Kind, Ledger, LedgerError, open_ledger
 from flywheel.ledger.database import database_url, writing
-from flywheel.ledger.ledger import gate_of
+from flywheel.ledger.ledger import DECIDING, gate_of
 from flywheel.ledger.tables import champions
 from flywheel.records import Verdict
 from flywheel.settings import PROJECT, Settings
@@ -32,6 +32,17 @@ def test_a_gate_comes_back_as_it_was_recorded(ledger):
     assert decision.evidence["images"] == 100
     assert decision.created_at == NOON
     assert len(decision.code_version) == 64
+
+
+def test_the_code_version_names_all_code_that_a_verdict_follows_from():
+    """What `judge` imports of this project, and the ledger."""
+    script = "import sys, flywheel.evaluation.gates; print(*(m for m in sys.modules if m.startswith('flywheel.')))"
+    imported = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    rooms = {f"flywheel.{room.removesuffix('.py')}" for room in DECIDING}
+    names = {".".join(name.split(".")[:2]) for name in imported.stdout.split()}
+    assert "flywheel.policies" in names
+    assert names <= rooms
+    assert all((PROJECT / "flywheel" / room).exists() for room in DECIDING)
 
 
 def test_the_same_judgement_is_one_decision_and_one_use(ledger):
