@@ -54,10 +54,14 @@ def _use(question: Question, decisions: list[Decision]) -> PastUse:
         outcome = Outcome.SUPERIOR
     else:
         outcome = Outcome.NON_INFERIOR if PromotesAs.NON_INFERIOR in grounds else Outcome.STAYS
-    measured = decisions[0].evidence.get("measured") or {}
-    return PastUse(
-        question[0], Use(compared=question[2] is not None, outcome=outcome), tuple(measured.get("set_aside", ()))
-    )
+    return PastUse(question[0], Use(compared=question[2] is not None, outcome=outcome), _set_aside(decisions))
+
+
+def _set_aside(decisions: list[Decision]) -> tuple[str, ...]:
+    """Of the first judgement that could tell what was asked before: in trouble none are named."""
+    found = [decision.evidence.get("measured") or {} for decision in decisions]
+    told = next((measured for measured in found if measured.get("uses") is not None), found[0])
+    return tuple(told.get("set_aside", ()))
 
 
 def _promotes_as(decision: Decision) -> PromotesAs | None:

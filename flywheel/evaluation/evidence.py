@@ -5,9 +5,6 @@ It is recorded with the decision, so that the same policy decides the same again
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from flywheel.evaluation.record import EvaluationError, Predictions
 from flywheel.evaluation.spending import Use
 from flywheel.records import Evaluation, Interval
 
@@ -116,22 +113,3 @@ class GateEvidence:
 def light(evaluation: Evaluation) -> Evaluation:
     """Without the confusion matrix: megabytes at 1,000 classes."""
     return replace(evaluation, confusion=())
-
-
-def paired_counts(challenger: Predictions, other: Predictions, chosen: "np.ndarray | None" = None) -> PairedCounts:
-    """Who got which images right; `chosen` is a mask over the images, in the order of their ids.
-
-    Raises EvaluationError where the two were not measured on the same labelled images.
-    """
-    first, second = challenger.sorted(), other.sorted()
-    if not (np.array_equal(first.ids, second.ids) and np.array_equal(first.labels, second.labels)):
-        raise EvaluationError("The two models were measured on other images or labels. Evaluate both on one set.")
-    mine, theirs = (part.logits.argmax(axis=1) == part.labels for part in (first, second))
-    if chosen is not None:
-        mine, theirs = mine[chosen], theirs[chosen]
-    return PairedCounts(
-        both=int((mine & theirs).sum()),
-        only_challenger=int((mine & ~theirs).sum()),
-        only_other=int((~mine & theirs).sum()),
-        neither=int((~mine & ~theirs).sum()),
-    )

@@ -52,11 +52,12 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise EvaluationError(
             f"{folder / MANIFEST}: not a readable manifest. Delete the folder and evaluate again."
         ) from error
-    _check_predictions(folder, evaluation)
+    check_predictions(folder, evaluation)
     return replace(evaluation, folder=folder)
 
 
-def _check_predictions(folder: Path, evaluation: Evaluation) -> None:
+def check_predictions(folder: Path, evaluation: Evaluation) -> None:
+    """Raise EvaluationError unless the folder's answers are those that the evaluation was made of."""
     path = folder / PREDICTIONS
     found = digest_of_file(path) if path.is_file() else "no file"
     if found != evaluation.correct_sha256:

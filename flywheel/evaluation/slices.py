@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.data.versions import DatasetArrays
-from flywheel.evaluation.record import EvaluationError, Predictions
+from flywheel.evaluation.record import EvaluationError
 from flywheel.records import Side
 
 CLASS = "class"
@@ -34,19 +34,6 @@ class Slices:
     ids: NDArray[np.str_]  # str[N], sorted
     labels: NDArray[np.int64]  # int64[N]
     slices: tuple[Slice, ...]  # none is empty
-
-
-@dataclass(frozen=True)
-class SliceCount:
-    """On how many of a slice's images the challenger, the champion, both or neither are right."""
-
-    kind: str
-    name: str
-    images: int
-    both: int
-    only_challenger: int
-    only_champion: int
-    neither: int
 
 
 def slices_of(arrays: DatasetArrays, classes: tuple[str, ...], side: Side = Side.FROZEN) -> Slices:
@@ -75,28 +62,3 @@ def thirds(values: NDArray[np.floating]) -> NDArray[np.int64]:
     ordered, count = np.sort(values), len(values)
     edges = ordered[[count // 3, 2 * count // 3]]
     return np.searchsorted(edges, values, side="right").astype(np.int64)
-
-
-def slice_counts(slices: Slices, challenger: Predictions, champion: Predictions) -> tuple[SliceCount, ...]:
-    """The paired counts of each slice. Raises EvaluationError unless both answered the set of the slices."""
-    right = [_right(slices, predictions) for predictions in (challenger, champion)]
-    cell = 2 * right[0] + right[1]
-    counts = []
-    for part in slices.slices:
-        neither, only_champion, only_challenger, both = np.bincount(cell[part.rows], minlength=4).tolist()
-        counts.append(SliceCount(part.kind, part.name, len(part.rows), both, only_challenger, only_champion, neither))
-    return tuple(counts)
-
-
-def _right(slices: Slices, predictions: Predictions) -> NDArray[np.int64]:
-    """0 or 1 for each image of the set, in the order of ids."""
-    answers = predictions.sorted()
-    if not (np.array_equal(answers.ids, slices.ids) and np.array_equal(answers.labels, slices.labels)):
-        raise EvaluationError(
-            f"Answers on the {len(slices.ids):,} images of the slices expected, "
-            f"{len(answers.ids):,} on others or with other labels found."
-        )
-    if not np.isfinite(answers.logits).all():
-        raise EvaluationError("Logits that are NaN or infinite are no answers. Evaluate again.")
-    right: NDArray[np.int64] = (answers.logits.argmax(axis=1) == answers.labels).astype(np.int64)
-    return right

@@ -1,7 +1,7 @@
 """Two real models on a real version, to be measured, judged, promoted, and broken."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,7 +57,9 @@ class Project:
     def ledger(self) -> Ledger:
         return open_ledger(Settings(home=self.home, database_url=""))
 
-    def judge(self, evaluation: Evaluation, policy: GatePolicy = OPEN, parity: Parity | None = None):
+    def judge(
+        self, evaluation: Evaluation, policy: GatePolicy = OPEN, parity: Parity | None = None, *, served: bool = True
+    ):
         ledger = self.ledger
         champion = ledger.champion(self.version.task_id)
         return judge_model(
@@ -67,7 +69,7 @@ class Project:
             policy,
             ledger,
             self.paths,
-            parity=parity or served_alike(evaluation.model_id),
+            parity=(parity or served_alike(evaluation.model_id)) if served else None,
             clock=lambda: NOON,
         )
 
@@ -105,9 +107,11 @@ def trained(tmp_path_factory, photos) -> Project:
 
 @pytest.fixture
 def project(trained, tmp_path, monkeypatch) -> Project:
-    """A copy, so that each test has its own ledger, reports and models to break."""
+    """A copy, so that each test has its own ledger, data, reports and models to break."""
     home = tmp_path / "project"
     shutil.copytree(trained.home, home)
     monkeypatch.setenv("FLYWHEEL_HOME", str(home))
     monkeypatch.setenv("FLYWHEEL_DATABASE_URL", "")
-    return Project(home, trained.data, trained.weak, trained.strong)
+    monkeypatch.setattr("tasks.gate_evidence.COST_SECONDS", 2.0)  # enough for a small net
+    dataset = replace(trained.version, folder=Paths(home).dataset(trained.version.id))
+    return Project(home, replace(trained.data, dataset=dataset), trained.weak, trained.strong)

@@ -9,10 +9,12 @@ from PIL import Image
 from flywheel.data.index import build_index
 from flywheel.data.measurements import STATISTICS
 from flywheel.data.versions import DatasetArrays, build_version, open_arrays
+from flywheel.evaluation.evidence import PairedCounts, SliceCounts
+from flywheel.evaluation.pairing import pair, paired_counts, slice_counts
 from flywheel.evaluation.record import EvaluationError, Predictions
-from flywheel.evaluation.slices import SliceCount, slice_counts, slices_of, thirds
+from flywheel.evaluation.slices import slices_of, thirds
 from flywheel.paths import Paths
-from flywheel.records import Side, Source, from_json, to_json
+from flywheel.records import Side, Source
 from flywheel.settings import DataParameters
 
 CLASSES = ("cat", "dog", "emu")
@@ -46,18 +48,28 @@ def test_paired_counts_by_hand():
     slices = slices_of(version, CLASSES)
     challenger = answers(version, [True, True, False, True, False, False])
     champion = answers(version, [True, False, True, True, False, True])
-    assert slice_counts(slices, challenger, champion) == (
-        SliceCount("class", "cat", 3, 1, 1, 1, 0),
-        SliceCount("class", "dog", 3, 1, 0, 1, 1),  # no emu is in the set, and no slice of it
-        SliceCount("brightness", "low", 2, 1, 0, 1, 0),
-        SliceCount("brightness", "middle", 2, 0, 0, 1, 1),
-        SliceCount("brightness", "high", 2, 1, 1, 0, 0),
+    # both right, only the challenger, only the champion, neither
+    pairing = pair(challenger, champion)
+    assert paired_counts(pairing) == PairedCounts(2, 1, 2, 1)
+    assert slice_counts(slices, pairing) == (
+        SliceCounts("class cat", PairedCounts(1, 1, 1, 0)),
+        SliceCounts("class dog", PairedCounts(1, 0, 1, 1)),  # no emu is in the set, and no slice of it
+        SliceCounts("brightness low", PairedCounts(1, 0, 1, 0)),
+        SliceCounts("brightness middle", PairedCounts(0, 0, 1, 1)),
+        SliceCounts("brightness high", PairedCounts(1, 1, 0, 0)),
     )  # contrast and sharpness are the same everywhere: their slice would be the whole set
 
 
-def test_counts_go_to_json_and_back():
-    count = SliceCount("class", "cat", 3, 1, 1, 1, 0)
-    assert from_json(SliceCount, to_json(count)) == count
+def test_images_that_are_set_aside_count_nowhere():
+    version = arrays([0.1, 0.9, 0.2, 0.8, 0.5, 0.6], [0, 0, 0, 1, 1, 1])
+    challenger = answers(version, [True, True, False, True, False, False])
+    champion = answers(version, [True, False, True, True, False, True])
+    pairing, chosen = pair(challenger, champion), np.array([True, True, False, True, False, False])
+    assert paired_counts(pairing, chosen) == PairedCounts(2, 1, 0, 0)
+    found = {part.name: part.counts for part in slice_counts(slices_of(version, CLASSES), pairing, chosen)}
+    assert found["class cat"] == PairedCounts(1, 1, 0, 0)
+    assert found["class dog"] == PairedCounts(1, 0, 0, 0)
+    assert found["brightness middle"].images == 0
 
 
 def test_thirds_by_hand():
@@ -87,10 +99,14 @@ def test_answers_on_other_images_or_labels_or_none_are_refused():
     relabelled = Predictions(good.ids, (good.labels + 1) % 3, good.logits)
     renamed = Predictions(np.char.add(good.ids, "x"), good.labels, good.logits)
     for bad in (fewer, relabelled, renamed):
+        with pytest.raises(EvaluationError, match="other images or labels"):
+            pair(good, bad)
         with pytest.raises(EvaluationError, match="3 images of the slices"):
-            slice_counts(slices, good, bad)
-    with pytest.raises(EvaluationError, match="NaN"):
-        slice_counts(slices, Predictions(good.ids, good.labels, good.logits * np.nan), good)
+            slice_counts(slices, pair(bad, bad))
+    unsure = Predictions(good.ids, good.labels, good.logits * np.nan)
+    for one, other in ((unsure, good), (good, unsure)):
+        with pytest.raises(EvaluationError, match="NaN"):
+            pair(one, other)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +145,6 @@ def test_a_model_that_is_weak_in_the_dark_is_seen_there(home):
     dark = thirds(version.statistics[frozen, STATISTICS.index("brightness")]) == 0
     champion = Predictions(version.ids[frozen], version.labels[frozen], np.eye(3, dtype=np.float32)[slices.labels])
     weak = np.eye(3, dtype=np.float32)[(slices.labels + dark) % 3]
-    counts = slice_counts(slices, Predictions(champion.ids, champion.labels, weak), champion)
-    lost = {count.name: count.only_champion / count.images for count in counts if count.kind == "brightness"}
-    assert lost == {"low": 1.0, "middle": 0.0, "high": 0.0}
+    counts = slice_counts(slices, pair(Predictions(champion.ids, champion.labels, weak), champion))
+    lost = {part.name: part.counts.difference for part in counts if part.name.startswith("brightness")}
+    assert lost == {"brightness low": -1.0, "brightness middle": 0.0, "brightness high": 0.0}
