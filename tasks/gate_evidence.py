@@ -74,10 +74,10 @@ class Inquiry:
     question: Question
     ledger: Ledger
     paths: Paths
-    problems: dict[str, str] = field(default_factory=dict)  # by part of the evidence
-    _models: dict[str, "Classifier"] = field(default_factory=dict)
-    _answers: dict[str, Predictions] = field(default_factory=dict)  # by evaluation
-    _pairings: dict[str, Pairing] = field(default_factory=dict)  # by the rival's evaluation
+    problems: dict[str, str] = field(default_factory=dict, init=False)  # by part of the evidence
+    _models: dict[str, "Classifier"] = field(default_factory=dict, init=False)
+    _answers: dict[str, Predictions] = field(default_factory=dict, init=False)  # by evaluation
+    _pairings: dict[str, Pairing] = field(default_factory=dict, init=False)  # by the rival's evaluation
 
     def find(self, measure: Callable[[], T], *parts: str) -> T | None:
         """What is measured for these parts of the evidence; None, with the reason kept, where it can't be."""

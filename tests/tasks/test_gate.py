@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from flywheel.commands.replaying import replay
+from flywheel.evaluation.record import read_predictions
 from flywheel.ledger import Kind
+from flywheel.model.inference import load_model
 from flywheel.policies import GatePolicy
 from flywheel.records import ProbeResult, PromotesAs, Verdict
 from tasks.evaluation import evaluate_model
@@ -92,6 +94,25 @@ def test_a_champion_without_a_record_is_measured_now(defended):
     recorded = defended.ledger.decision(verdict.id)
     assert defended.paths.report(recorded.inputs["champion_evaluation_id"]).is_dir()
     assert recorded.evidence["measured"]["champion"]["model_id"] == defended.weak.id
+
+
+def test_each_model_is_loaded_once_and_its_answers_read_once(defended, monkeypatch):
+    """Also where the champion, which is the anchor too, must be measured first."""
+    evaluation = evaluate_model(defended.strong, defended.version, defended.paths)
+    shutil.rmtree(defended.paths.report(defended.ledger.decisions(kind=Kind.GATE)[0].inputs["evaluation_id"]))
+    loaded, read = [], []
+
+    def counted(heard, call):
+        return lambda folder, *more: heard.append(folder.name) or call(folder, *more)
+
+    monkeypatch.setattr("flywheel.model.inference.load_model", counted(loaded, load_model))
+    monkeypatch.setattr("tasks.gate_evidence.read_predictions", counted(read, read_predictions))
+    verdict = defended.judge(evaluation)
+    assert verdict.verdict is Verdict.PASS
+    inputs = defended.ledger.decision(verdict.id).inputs
+    assert inputs["champion_id"] == inputs["anchor_id"]
+    assert sorted(loaded) == sorted([defended.weak.id, defended.strong.id])
+    assert sorted(read) == sorted([inputs["evaluation_id"], inputs["champion_evaluation_id"]])
 
 
 def test_a_champion_that_can_not_be_loaded_stays_and_the_reason_says_why(defended):

@@ -215,16 +215,6 @@ def rewrite(path, change) -> None:
     write_json(path, document)
 
 
-def test_a_spent_budget(defended):
-    once = OPEN.model_copy(update={"planned_gates": 1, "margin": 0.001})
-    evaluation = strong(defended)
-    other = replace(evaluation, model_id="model-other", id="eval-other")
-    assert defended.judge(other, once).verdict is not Verdict.PASS
-    verdict = defended.judge(evaluation, once)
-    stays(defended, verdict)
-    assert "new labelled images on the frozen side restore it" in reason(verdict, "champion")
-
-
 class Asked:
     """A ledger with one question, judged in trouble and then again."""
 
