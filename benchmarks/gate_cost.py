@@ -37,7 +37,9 @@ from tasks.verdict_page import make_verdict_page
 
 SEEDS = (0, 1)  # the champion's, the challenger's
 KINDS = ("all anew", "as usual")
-MOST_SECONDS_OF_RULES = 1.0
+RULE = "rule: "
+STATISTICS = ("calibration interval", "what was asked before", "comparison", "slices")  # and all rules
+MOST_SECONDS_OF_STATISTICS = 1.0
 # The floors shall let a model pass that was trained for a moment; what is computed stays the same.
 LENIENT = GatePolicy(lift_over_majority=0, worst_class_recall=0, largest_ece=1)
 TOLD = {
@@ -91,7 +93,7 @@ def main() -> None:
     parser.add_argument("--source", "--SOURCE", required=True, help="CIFAR-10 as class folders train/ and test/")
     parser.add_argument("--subset", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flywheel-gate-cost-") as home:
         settings = Settings(home=Path(home), database_url="")
@@ -184,47 +186,54 @@ def watching(watch: Stopwatch, ledger: Ledger) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(patch.object(gate, "Inquiry", Timed))
         patches.enter_context(patch.object(ledger, "record_gate", watch.timed("record", ledger.record_gate)))
-        patches.enter_context(patch.object(gate, "judge", watch.timed("rules, together", gate.judge)))
+        patches.enter_context(patch.object(gate, "judge", watch.timed(f"{RULE}the verdict of all", gate.judge)))
         for name in [name for name in vars(gates) if name.endswith("_rule")]:
-            told = f"rule: {name.removesuffix('_rule').replace('_', ' ')}"
+            told = f"{RULE}{name.removesuffix('_rule').replace('_', ' ')}"
             patches.enter_context(patch.object(gates, name, watch.timed(told, getattr(gates, name))))
         yield
 
 
 def claim_of(rounds: dict[str, list[Times]], version: DatasetVersion) -> Claim:
-    rules = [sum(wall for part, (wall, _) in times.items() if part.startswith("rule")) for times in all_of(rounds)]
+    everything = [times for kind in rounds.values() for times in kind]
+    statistics = [seconds_of(times, lambda part: part in STATISTICS or part.startswith(RULE)) for times in everything]
+    rules = [seconds_of(times, lambda part: part.startswith(RULE)) for times in everything]
     figures: Figures = {
         "frozen_images": version.counts["frozen"],
-        "rounds": len(next(iter(rounds.values()))),
-        "rules_seconds_at_most": round(max(rules), 3),
+        "rounds_of_each": len(next(iter(rounds.values()))),
+        "statistics_seconds_at_most": short(max(statistics)),
+        "rules_seconds_at_most": short(max(rules)),
     }
     for kind, times in rounds.items():
-        seconds = [each["in all"][0] for each in times]
-        name = kind.replace(" ", "_")
+        seconds, name = [each["in all"][0] for each in times], kind.replace(" ", "_")
         figures[f"seconds_{name}"] = {
             "value": round(median(seconds), 1),
             "low": round(min(seconds), 1),
             "high": round(max(seconds), 1),
         }
         figures[f"cpu_seconds_{name}"] = round(median(each["in all"][1] for each in times), 1)
-        figures[f"parts_{name}"] = table(times)
+        figures[f"parts_{name}"] = table(
+            [{part: took for part, took in each.items() if RULE not in part} for each in times]
+        )
+    figures["rules"] = table(
+        [{part.removeprefix(RULE): took for part, took in each.items() if RULE in part} for each in everything]
+    )
     return Claim(
         name="gate_cost",
-        claim=f"All statistical rules of a gate on {version.counts['frozen']:,} frozen images take less than a second; "
-        "nearly all its time goes into what it measures.",
+        claim=f"The statistics of a gate on {version.counts['frozen']:,} frozen images, from both models' answers to "
+        "the verdict, take less than a second; nearly all of a gate's time goes into corrupted images and timing.",
         command="make bench NAME=gate_cost SOURCE=<CIFAR-10 as JPEG>",
         figures=figures,
-        holds=max(rules) < MOST_SECONDS_OF_RULES,
+        holds=max(statistics) < MOST_SECONDS_OF_STATISTICS,
     )
+
+
+def seconds_of(times: Times, chosen: Callable[[str], bool]) -> float:
+    return sum(wall for part, (wall, _) in times.items() if chosen(part))
 
 
 def short(seconds: float) -> float:
     """Two digits."""
     return float(f"{seconds:.2g}")
-
-
-def all_of(rounds: dict[str, list[Times]]) -> list[Times]:
-    return [times for kind in rounds.values() for times in kind]
 
 
 def table(times: list[Times]) -> dict[str, float]:
