@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flywheel.evaluation.evidence import Comparison, PairedCounts, SliceCounts, paired_counts
+from flywheel.evaluation.evidence import Comparison, PairedCounts, SliceCounts
+from flywheel.evaluation.pairing import pair, paired_counts
 from flywheel.evaluation.record import Predictions
 from flywheel.evaluation.spending import Outcome, Use
 from flywheel.paths import Paths
@@ -47,7 +48,7 @@ def contents_of(evidence, *, policy=None, **more) -> VerdictContents:
 def a_pair(won=30, lost=20, both=40, neither=10, labels=("ant", "bee"), **more) -> VerdictContents:
     mine = answers([True] * won + [False] * lost + [True] * both + [False] * neither)
     theirs = answers([False] * won + [True] * lost + [True] * both + [False] * neither)
-    against = Comparison("model-old", "eval-old", paired_counts(mine, theirs))
+    against = Comparison("model-old", "eval-old", paired_counts(pair(mine, theirs)))
     classes = tuple(ClassResult(label, 50, Interval(0.7, 0.6, 0.8), 0.8) for label in labels)
     evidence = challenger(
         champion=against,
@@ -218,7 +219,7 @@ def test_a_thousand_classes_stay_readable_and_small():
     ids = np.array([f"{place:064x}" for place in range(5000)], np.str_)
     truth = rng.integers(0, 1000, 5000)
     both = [Predictions(ids, truth, rng.normal(size=(5000, 1000)).astype(np.float32)) for _ in range(2)]
-    against = Comparison("model-old", "eval-old", paired_counts(*both))
+    against = Comparison("model-old", "eval-old", paired_counts(pair(*both)))
     evidence = challenger(
         champion=against,
         anchor=against,
@@ -273,11 +274,12 @@ def test_a_drop_planted_on_one_class_fails_and_five_images_are_not_enough_data()
         Predictions(ids, labels, 2 * np.eye(3, dtype=np.float32)[np.where(right, labels, (labels + 1) % 3)])
         for right in (after, before)
     )
-    whole = paired_counts(mine, theirs)
+    whole = paired_counts(pair(mine, theirs))
     assert abs(whole.difference) < 0.002
     names = ("cat", "dog", "emu")
     slices = (
-        SliceCounts(f"class {name}", paired_counts(mine, theirs, labels == place)) for place, name in enumerate(names)
+        SliceCounts(f"class {name}", paired_counts(pair(mine, theirs), labels == place))
+        for place, name in enumerate(names)
     )
     against = Comparison("model-old", "eval-old", whole)
     classes = tuple(ClassResult(name, 1000, Interval(0.8, 0.77, 0.83), 0.8) for name in names)
