@@ -16,7 +16,7 @@ from flywheel.policies import GatePolicy
 from flywheel.records import GateVerdict, RuleResult, Verdict
 
 # Part of a decision's identity: the same evidence under other rules is another decision.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 Inputs = dict[str, str | None]
 

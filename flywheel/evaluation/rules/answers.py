@@ -5,6 +5,7 @@ from math import isfinite
 from flywheel.records import Interval, RulePart, RuleResult, Verdict
 
 POINTS = 100.0
+SMALLEST_SHOWN_P = 1e-12
 SEVERITY = (Verdict.FAIL, Verdict.NOT_ENOUGH_EVIDENCE, Verdict.PASS)
 
 
@@ -50,6 +51,11 @@ def is_ordered(measured: Interval) -> bool:
 
 def is_share(measured: Interval) -> bool:
     return 0 <= measured.low <= measured.value <= measured.high <= 1  # False for NaN
+
+
+def shown_p(p: float) -> str:
+    """A probability that no number can be too small for."""
+    return f"{p:.2g}" if p >= SMALLEST_SHOWN_P else f"below {SMALLEST_SHOWN_P:g}"
 
 
 def points(difference: float) -> str:

@@ -11,7 +11,7 @@ Non-inferiority is measured against the anchor, for against the champion each pr
 
 from flywheel.evaluation.evidence import Comparison, GateEvidence
 from flywheel.evaluation.power import expected_disagreement, images_needed
-from flywheel.evaluation.rules.answers import answer, broken, points, points_interval, unknown
+from flywheel.evaluation.rules.answers import answer, broken, points, points_interval, shown_p, unknown
 from flywheel.evaluation.spending import Spending, next_comparison
 from flywheel.evaluation.statistics import mcnemar_p, noninferiority_p, paired_difference
 from flywheel.policies import GatePolicy
@@ -67,17 +67,17 @@ def _judge(
         return answer(RULE, verdict, f"{reason}: {who}.", difference.value, threshold, difference)
 
     if better <= alpha and within <= alpha:
-        reason = f"Superior (p {better:.2g}, {level}; {margin} is excluded, p {within:.2g})"
+        reason = f"Superior (p {shown_p(better)}, {level}; {margin} is excluded, p {shown_p(within)})"
         return told(Verdict.PASS, reason, 0.0), PromotesAs.SUPERIOR
     if within <= alpha and policy.promote_non_inferior:
-        reason = f"Non-inferior ({margin} is excluded, p {within:.2g}, {level})"
+        reason = f"Non-inferior ({margin} is excluded, p {shown_p(within)}, {level})"
         return told(Verdict.PASS, reason, -policy.margin), PromotesAs.NON_INFERIOR
     if difference.high < 0:
         return told(Verdict.FAIL, "Inferior", 0.0), None
     if within <= alpha:
-        reason = f"Non-inferior, and the policy asks for better (p {better:.2g}, {level})"
+        reason = f"Non-inferior, and the policy asks for better (p {shown_p(better)}, {level})"
         return told(Verdict.NOT_ENOUGH_EVIDENCE, reason, 0.0), None
-    which = f"that it is better has p {better:.2g}, that {margin} is excluded p {within:.2g}, {level}"
+    which = f"that it is better has p {shown_p(better)}, that {margin} is excluded p {shown_p(within)}, {level}"
     return told(Verdict.NOT_ENOUGH_EVIDENCE, f"Not enough evidence ({which})", 0.0), None
 
 

@@ -46,7 +46,8 @@ def slices_rule(evidence: GateEvidence, policy: GatePolicy) -> RuleResult:
         Verdict.PASS: f"No slice of {len(large)} lost {policy.largest_slice_drop * 100:g} points; "
         f"the worst is “{worst.name}”: {worst.reason}",
     }[worst.verdict]
-    return answer(RULE, worst.verdict, told + small, worst.value, -policy.margin, worst.interval, parts)
+    asked = policy.margin if worst.verdict is Verdict.FAIL else policy.largest_slice_drop
+    return answer(RULE, worst.verdict, told + small, worst.value, -asked, worst.interval, parts)
 
 
 def _part(part: SliceCounts, fails: bool, level: float, policy: GatePolicy) -> RulePart:

@@ -319,4 +319,4 @@ def test_the_decision_is_named_by_inputs_and_policy():
     assert judge(evidence, POLICY, dict(reversed(inputs.items()))).id == base
     assert judge(evidence, POLICY.model_copy(update={"margin": 0.03}), inputs).id != base
     assert judge(evidence, POLICY, {**inputs, "champion_id": "model-x"}).id != base
-    assert gate_policy(POLICY)["rules_version"] == 2
+    assert gate_policy(POLICY)["rules_version"] == 3
