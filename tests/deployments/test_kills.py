@@ -10,6 +10,13 @@ import pytest
 from tests.deployments.conftest import Clone
 from tests.deployments.test_up import STATES, wait_for
 
+CACHED = ["index_images", "validate_index", "make_dataset", "validate_dataset"]
+TASK_RUNS = (
+    "from prefect.client.schemas import filters; from prefect.client.schemas.sorting import TaskRunSort; "
+    "of_run = filters.FlowRunFilter(id={{'any_': ['{run_id}']}}); "
+    "runs = client.read_task_runs(flow_run_filter=of_run, sort=TaskRunSort.EXPECTED_START_TIME_ASC); "
+    "print(json.dumps([[run.task_key, run.state_name] for run in runs]))"
+)
 PARAMETERS = {"source": "digits", "epochs": 40}
 
 
@@ -37,6 +44,8 @@ def test_a_run_whose_process_and_worker_are_killed_is_resumed(running: Clone) ->
     names = "print(json.dumps([state.name for state in client.read_flow_run_states('" + run_id + "')]))"
     history = running.ask(names)
     assert history[history.index("Crashed") :][:2] == ["Crashed", "AwaitingRetry"]
+    runs = running.ask(TASK_RUNS.format(run_id=run_id))
+    assert [key.rpartition("-")[0] for key, state in runs if state == "Cached"] == CACHED, "found, not made again"
     epochs = [int(number) for number in re.findall(r"epoch (\d+), epochs 40, step", log.read_text())]
     assert "resumed" in log.read_text()
     assert sorted(set(epochs)) == list(range(1, 41))
