@@ -193,7 +193,8 @@ def _exception(one: "ExpectationValidationResult") -> str:
 
 def _observed(one: "ExpectationValidationResult", rows: int) -> str:
     if "element_count" in one.result:
-        return f"{rows:,} of {int(one.result['element_count']):,} rows"
+        looked_at = int(one.result["element_count"])
+        return f"{rows:,} of {looked_at:,} rows" if rows else f"so in all {looked_at:,} rows"
     return str(one.result.get("observed_value"))
 
 

@@ -124,14 +124,14 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
             "value": f"{evaluation.majority_rate:.3f}",
             "images": evaluation.images,
         },
-        {"metric": "expected calibration error", "value": f"{evaluation.ece:.3f}", "images": evaluation.images},
+        {"metric": "calibration error, as observed", "value": f"{evaluation.ece:.3f}", "images": evaluation.images},
         {"metric": "negative log likelihood (nats)", "value": f"{evaluation.nll:.3f}", "images": evaluation.images},
     ]
     classes = sorted(evaluation.classes, key=lambda each: each.recall.value)
     rows += [_metric(f"recall of {each.label}", each.recall, each.images) for each in classes[:MOST_CLASSES]]
     said = (
         f"**{evaluation.model_id}** ({model.architecture}, {model.parameters:,} parameters) on the {evaluation.role} "
-        f"side, {evaluation.evaluation_set_id}. Intervals are 95 %."
+        f"side, {evaluation.evaluation_set_id}. Intervals are 95 %. The gate takes chance out of the calibration error."
     )
     if len(classes) > MOST_CLASSES:
         said += f" The worst {MOST_CLASSES} of {len(classes)} classes; the report has all."
@@ -158,14 +158,16 @@ def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") 
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, "
         f"on {on}`{gate.evaluation_set_id}`.",
         "",
-        "| rule | verdict | measured | asked | reason |",
-        "| --- | --- | ---: | ---: | --- |",
+        "| rule | verdict | measured | asked |",
+        "| --- | --- | ---: | ---: |",
     ]
     lines += [
         f"| {_cell(rule.rule)} | {MARKS[rule.verdict]} | {in_unit(rule.value, rule.rule)} "
-        f"| {in_unit(rule.threshold, rule.rule)} | {_cell(rule.reason)} |"
+        f"| {in_unit(rule.threshold, rule.rule)} |"
         for rule in gate.rules
     ]
+    # not in the table: the UI does not wrap its cells
+    lines += ["", *(f"- **{_cell(rule.rule)}**: {_cell(rule.reason)}" for rule in gate.rules)]
     return "\n".join(lines)
 
 
@@ -208,8 +210,8 @@ def show_report(report: Path, model: TrainedModel, bento_tag: str, gate: GateVer
         create_link_artifact(url, link_text="The report of this model", key="report", description=model.id)
     else:
         create_markdown_artifact(f"`{report}`", key="report", description="The report's file; 'make up' serves it.")
-    parameters = f"-p gate_decision={gate.id} -p bento_tag={bento_tag}"
-    command = f"prefect deployment run 'release-classifier/release' {parameters} --watch"
+    parts = ["prefect deployment run 'release-classifier/release'", f"-p gate_decision={gate.id}"]
+    command = " \\\n  ".join([*parts, f"-p bento_tag={bento_tag}", "--watch"])  # the UI does not wrap it
     create_markdown_artifact(f"```shell\n{command}\n```", key="release-command", description="Releases this model")
 
 
