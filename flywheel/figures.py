@@ -69,6 +69,9 @@ def learning_curve(history: Sequence[Mapping[str, Any]], best_epoch: int) -> Fig
     lower.set_xlim(0, history[-1]["epoch"] * 1.03)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.legend(frameon=False, loc="lower right")
+    if not measured:
+        lower.set_yticks([])
+        lower.text(0.5, 0.5, "no image on the validation side", ha="center", color=QUIET, transform=lower.transAxes)
     figure.suptitle("Learning curve", color=INK)
     return figure
 

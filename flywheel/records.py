@@ -163,7 +163,7 @@ class TrainedModel:
     device: str
     epochs: int
     best_epoch: int
-    top1_validation: float
+    top1_validation: float | None  # None where the dataset version has no validation side
     weights_sha256: str
     train_seconds: float
     images_per_second: float

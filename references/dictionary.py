@@ -128,7 +128,7 @@ MEANINGS = {
         "device": "cpu, cuda or mps",
         "epochs": "that were trained",
         "best_epoch": "whose weights these are; 1 is the first",
-        "top1_validation": "of the best epoch, on the validation side",
+        "top1_validation": "of the best epoch, on the validation side; null where it is empty",
         "weights_sha256": "of weights.safetensors",
         "train_seconds": "wall seconds of all epochs",
         "images_per_second": "trained",

@@ -125,7 +125,9 @@ def _identities(model: TrainedModel, evaluation: Evaluation | None) -> dict[str,
 
 
 def _metrics(model: TrainedModel, evaluation: Evaluation | None) -> dict[str, float | int | str]:
-    metrics: dict[str, float | int | str] = {"top1_validation": model.top1_validation, "parameters": model.parameters}
+    metrics: dict[str, float | int | str] = {"parameters": model.parameters}
+    if model.top1_validation is not None:
+        metrics["top1_validation"] = model.top1_validation
     if evaluation is not None:
         top1 = evaluation.top1
         metrics |= {"top1": top1.value, "top1_low": top1.low, "top1_high": top1.high, "ece": evaluation.ece}

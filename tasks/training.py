@@ -69,10 +69,16 @@ def train(
         model = publish(partly, folder)
         lock.unlink(missing_ok=True)
     logger.info(
-        "trained %s: best epoch %d of %d, validation top-1 %.3f, %.0f images/s",
-        *(model.id, model.best_epoch, model.epochs, model.top1_validation, model.images_per_second),
+        "trained %s: the weights of epoch %d of %d kept, %s, %.0f images/s",
+        *(model.id, model.best_epoch, model.epochs, _why_kept(model), model.images_per_second),
     )
     return model
+
+
+def _why_kept(model: TrainedModel) -> str:
+    if model.top1_validation is None:
+        return "the last, as no image stands on the validation side"
+    return f"validation top-1 {model.top1_validation:.3f}"
 
 
 def demand_model(recipe: Recipe, size: int, initial: InitialWeights | None = None) -> None:

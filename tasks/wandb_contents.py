@@ -23,7 +23,8 @@ def log_dataset(run: Any, dataset: DatasetVersion) -> None:
 def log_model(run: Any, model: TrainedModel) -> None:
     import wandb
 
-    run.summary.update({"top1_validation": model.top1_validation, "best_epoch": model.best_epoch})
+    summary = {"top1_validation": model.top1_validation, "best_epoch": model.best_epoch}
+    run.summary.update({name: value for name, value in summary.items() if value is not None})
     metadata = {"dataset": model.dataset_id, "architecture": model.architecture, "weights": model.weights_sha256}
     artifact = wandb.Artifact(model.id, type="model", metadata=metadata)
     for name in (WEIGHTS, HISTORY):

@@ -22,11 +22,16 @@ REFERENCE_SHARE = 0.10  # of what is not frozen
 VALIDATION_SHARE = 0.05
 # Of two copies, the one on the earlier side stays: what judges is worth more than what is learned from.
 PRECEDENCE = (Side.FROZEN, Side.REFERENCE, Side.VALIDATION, Side.TRAIN)
+CHANCE = 0.99  # that the images which a refusal asks for are enough
+LISTED = 5  # classes and gaps that a refusal names; the rest is counted
+ANY_CLASS = ""  # no folder is named so
 LEFT_OUT = ("path", "image_id", "label", "side", "of", "why")  # columns of left_out.csv
+
+Gap = tuple[Side, str]  # a side, and the class that has no image on it
 
 
 class SplitError(ValueError):
-    """Too few images for a side or a class; the message says which, and how many are needed."""
+    """Too few images for a side or a class; the message says which, and how many more are needed."""
 
 
 def assign_sides(
@@ -37,8 +42,8 @@ def assign_sides(
     `side`: a Side; `why`: empty, or why the image is left out of the version; `of`: the image id that it is a copy of.
     Left out are images under two labels, further copies of one image, and near duplicates of an image on a side of
     higher PRECEDENCE. Near duplicates within a side stay. `earlier` is the side of images in versions made before: they
-    keep it, also where the source has got splits of its own since. Raises SplitError where a class has no image on the
-    training or frozen side, or the validation or reference side is empty.
+    keep it, also where the source has got splits of its own since. The validation side may be empty. Raises SplitError
+    where a class has no image on the training or frozen side, or the reference side is empty.
     """
     rows = frame.sort_values(["image_id", "label", "path"], kind="stable", ignore_index=True)
     rows = rows.assign(side=_by_content(rows), why="", of="")
@@ -48,7 +53,7 @@ def assign_sides(
     _leave_out_copies(rows)
     _leave_out_near_duplicates(rows)
     _take_subset(rows, parameters)
-    _demand_every_side(rows)
+    _demand_every_side(rows, parameters)
     return rows
 
 
@@ -135,39 +140,79 @@ def _shares(available: "pd.Series[int]", wanted: int) -> dict[str, int]:
     return shares
 
 
-def _demand_every_side(rows: pd.DataFrame) -> None:
+def _demand_every_side(rows: pd.DataFrame, parameters: DataParameters) -> None:
+    """Raise SplitError with all that lacks an image, and how many more images of which class it takes.
+
+    An empty validation side is none of it: the last epoch's weights are kept then.
+    """
+    classes = sorted(set(rows["label"]))
+    lacking = [(side, label) for side in (Side.TRAIN, Side.FROZEN) for label in _absent(rows, side, classes)]
+    if not len(_standing(rows, Side.REFERENCE)):
+        lacking.append((Side.REFERENCE, ANY_CLASS))
+    if lacking:
+        raise SplitError(" ".join([*_findings(rows, lacking), *_remedies(rows, lacking, parameters)]))
+
+
+def _absent(rows: pd.DataFrame, side: Side, classes: list[str]) -> list[str]:
+    standing = set(rows["label"].iloc[_standing(rows, side)])
+    return [label for label in classes if label not in standing]
+
+
+def _findings(rows: pd.DataFrame, lacking: list[Gap]) -> list[str]:
     images = rows["label"].value_counts()
-    for side in (Side.TRAIN, Side.FROZEN):
-        standing = set(rows[(rows["side"] == side) & (rows["why"] == "")]["label"])
-        lacking = sorted(set(images.index) - standing)
-        if lacking:
-            more = f" So it is with {len(lacking) - 1:,} more classes." if len(lacking) > 1 else ""
-            raise SplitError(
-                f"class {lacking[0]!r}: at least one image on the {side} side expected, none of its "
-                f"{images[lacking[0]]} is.{more} {_remedy(rows, side)}"
-            )
-    for side in (Side.VALIDATION, Side.REFERENCE):
-        if not len(_standing(rows, side)):
-            raise SplitError(
-                f"{side} side: at least one image expected, none of {len(rows)} in all found. {_remedy(rows, side)}"
-            )
+    said = [
+        f"class {label!r}: at least one image on the {side} side expected, none of its {images[label]:,} is."
+        if label != ANY_CLASS
+        else f"{side} side: at least one image expected, none of {len(rows):,} in all is."
+        for side, label in lacking
+    ]
+    more = len(said) - LISTED
+    return said[:LISTED] + ([f"So it is with {more:,} more classes or sides."] if more > 0 else [])
 
 
-def _remedy(rows: pd.DataFrame, side: Side) -> str:
-    """What brings an image to the side: one of its own split, or more images, since sides are drawn by hash."""
-    own_test, own_validation = (bool((rows["split"] == split).any()) for split in ("test", "val"))
-    if (side is Side.FROZEN and own_test) or (side is Side.VALIDATION and own_validation):
-        split = "test" if side is Side.FROZEN else "val"
-        return f"Put at least one image that no other side holds into the {split} split."
-    drawn = 1.0 if own_test else 1 - FROZEN_SHARE
-    validation = 0.0 if own_validation else VALIDATION_SHARE
-    share = {
+def _remedies(rows: pd.DataFrame, lacking: list[Gap], parameters: DataParameters) -> list[str]:
+    """What fills the gaps: a larger subset, images in a split of the source's own, or more images to be drawn."""
+    own_test = bool((rows["split"] == "test").any())
+    unused = set(rows["label"].iloc[_standing(rows, Side.UNUSED)])
+    by_subset = [gap for gap in lacking if gap[0] is Side.TRAIN and gap[1] in unused]
+    by_hand = [label for side, label in lacking if side is Side.FROZEN and own_test]
+    drawn = [gap for gap in lacking if gap not in by_subset and not (gap[0] is Side.FROZEN and own_test)]
+    said = []
+    if by_subset:
+        said.append(f"SUBSET={parameters.subset} is too few: {rows['label'].nunique():,} classes need as many images.")
+    if by_hand:
+        said.append(f"Put one image of {_each(by_hand)} that no other side holds into the test split.")
+    if drawn:
+        said.append(_more_images(drawn, own_test, bool((rows["split"] == "val").any())))
+    return said
+
+
+def _more_images(drawn: list[Gap], own_test: bool, own_validation: bool) -> str:
+    """How many more images fill every gap at once in 99 of 100 cases, each image being drawn to a side by itself."""
+    rest = 1.0 if own_test else 1 - FROZEN_SHARE
+    shares = {
         Side.FROZEN: FROZEN_SHARE,
-        Side.TRAIN: drawn * (1 - REFERENCE_SHARE - validation),
-        Side.REFERENCE: drawn * REFERENCE_SHARE,
-        Side.VALIDATION: drawn * VALIDATION_SHARE,
-    }[side]
-    needed = ceil(log(0.01) / log(1 - share))
-    where = " of the train split" if own_test else ""
-    of = " of a class" if side in (Side.FROZEN, Side.TRAIN) else ""
-    return f"Sides are drawn by hash: with {needed} images{of}{where} this side has one in 99 of 100 cases."
+        Side.TRAIN: rest * (1 - REFERENCE_SHARE - (0.0 if own_validation else VALIDATION_SHARE)),
+        Side.REFERENCE: rest * REFERENCE_SHARE,
+    }
+    unfilled = 1 - CHANCE ** (1 / len(drawn))  # of each gap, so that all together are filled with CHANCE
+    needed: dict[str, int] = {}
+    for side, label in drawn:
+        needed[label] = max(needed.get(label, 0), ceil(log(unfilled) / log(1 - shares[side])))
+    of_any = needed.pop(ANY_CLASS, 0) - sum(needed.values())
+    by_number: dict[int, list[str]] = {}
+    for label, number in needed.items():
+        by_number.setdefault(number, []).append(label)
+    wanted = [f"{number:,} more images of {_each(labels)}" for number, labels in by_number.items()]
+    wanted += [f"{of_any:,} more images of any class"] if of_any > 0 else []
+    where = " to the train split" if own_test else ""
+    return (
+        f"Add {' and '.join(wanted)}{where}, no copies: sides are drawn by hash, and in 99 of 100 cases these "
+        "bring each side what it lacks."
+    )
+
+
+def _each(labels: list[str]) -> str:
+    named = ", ".join(repr(label) for label in labels[:LISTED])
+    more = f" and {len(labels) - LISTED:,} more classes" if len(labels) > LISTED else ""
+    return f"each of {named}{more}" if len(labels) > 1 else named

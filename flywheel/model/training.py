@@ -46,7 +46,7 @@ class Fitted:
     """What a training left in its folder."""
 
     best_epoch: int
-    top1_validation: float  # of the best epoch; 0 where there is no validation side
+    top1_validation: float | None  # of the best epoch; None where there is no validation side
     parameters: int
     train_seconds: float
     images_per_second: float
@@ -250,7 +250,7 @@ def _finish(run: Run) -> Fitted:
     seconds = sum(row["seconds"] for row in run.epochs)
     return Fitted(
         best_epoch=best,
-        top1_validation=run.epochs[best - 1]["top1_validation"] or 0.0,
+        top1_validation=run.epochs[best - 1]["top1_validation"],
         parameters=parameter_count(run.network),
         train_seconds=seconds,
         images_per_second=run.images * run.recipe.epochs / max(seconds, 1e-9),

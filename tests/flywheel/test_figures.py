@@ -70,6 +70,13 @@ def test_the_learning_curve_marks_the_kept_epoch_and_counts_steps_in_epochs():
     assert upper.lines[0].get_xydata().tolist() == [[0.5, 2.5], [1.0, 2.0], [1.5, 1.5], [2.0, 1.0]]
     assert lower.lines[0].get_xydata().tolist() == [[1.0, 0.4], [2.0, 0.6]]
     assert lower.get_legend().get_texts()[0].get_text() == "kept: epoch 2"
+    assert not lower.texts
+
+
+def test_a_learning_curve_without_a_validation_side_says_so():
+    figure = learning_curve([ROW], best_epoch=1)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no image on the validation side"]
+    pixels(figure)
     assert pixels(figure).shape[1] == 900
 
 

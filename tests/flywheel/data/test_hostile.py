@@ -454,8 +454,8 @@ def packed(bench: Bench, *extra: tuple[tarfile.TarInfo, bytes]) -> Path:
 
 @row("37 photographs of three classes, one of them broken")
 def few_photographs(bench: Bench) -> str:
-    """As sides are drawn by the images' content, the one folder has all of them and the other has not."""
-    for seed, name in ((400, "enough"), (1100, "short")):
+    """As sides are drawn by the images' content: all of them, all but the validation side, and too few."""
+    for seed, name in ((400, "enough"), (1100, "unvalidated"), (1600, "short")):
         bench.seed, bench.source = seed, bench.home.parent / name
         for number in range(37):
             suffix = (".jpg", ".png", ".webp")[number % 3]
@@ -464,9 +464,10 @@ def few_photographs(bench: Bench) -> str:
         broken = bench.source / "dog/IMG 1.png"
         broken.write_bytes(broken.read_bytes()[:100])
     said = bench.refused()
-    done = bench.prepare(bench.source.with_name("enough"))
-    assert done.quarantined == {"dog/IMG 1.png"}
-    assert len(done.kept) == 36
+    for name in ("enough", "unvalidated"):
+        done = bench.prepare(bench.source.with_name(name))
+        assert done.quarantined == {"dog/IMG 1.png"}
+        assert len(done.kept) == 36
     return f"{done.seen}\n{said}"
 
 
