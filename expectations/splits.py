@@ -35,6 +35,10 @@ KINDS = {
 SIDES = [side.value for side in Side]
 NEEDED_SIDES = (Side.TRAIN, Side.FROZEN)  # without a class here it can't be learned, or can't be judged
 USEFUL_SIDES = (Side.VALIDATION, Side.REFERENCE)
+NEXT = {
+    Side.VALIDATION: "Add images of these classes: the best epoch is chosen by this side. Where it is empty, the "
+    "last epoch's weights are kept."
+}
 REBUILD = "Remove this version's folder under data/processed and run again; if it comes back, please report it."
 
 
@@ -135,7 +139,7 @@ def _sides(classes: tuple[str, ...]) -> list["Expectation"]:
             classes=declared,
             **only(f"side == {side.value!r}"),
             **(critical if side in NEEDED_SIDES else warning)(
-                f"every_class_{side.value}", f"Every class has images on the {side.value} side", add
+                f"every_class_{side.value}", f"Every class has images on the {side.value} side", NEXT.get(side, add)
             ),
         )
         for side in (*NEEDED_SIDES, *USEFUL_SIDES)
