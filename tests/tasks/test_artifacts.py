@@ -24,6 +24,9 @@ def test_a_reason_stands_below_the_table_whose_cells_do_not_wrap() -> None:
     )
     lines = gate_markdown(verdict, 1797).splitlines()
     cells = [line for line in lines if line.startswith("| ")]
-    assert cells[-2:] == ["| evaluation set | pass | 1,797 | 100 |", "| worst class recall | **FAIL** | 0.300 | 0.500 |"]
+    assert cells[-2:] == [
+        "| evaluation set | pass | 1,797 | 100 |",
+        "| worst class recall | **FAIL** | 0.300 | 0.500 |",
+    ]
     assert lines[-1] == "- **worst class recall**: " + REASON.replace("|", "\\|")
     assert lines[lines.index(cells[-1]) + 1] == "", "a list that follows a table at once would be a row of it"
