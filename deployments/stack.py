@@ -41,6 +41,13 @@ class Stack:
     def reports(self) -> str:
         return f"http://{HOST}:{self.settings.reports_port}"
 
+    def as_it_runs(self) -> "Stack":
+        """At the ports of what lives, which another shell's settings may have chosen."""
+        fields = {SERVER: "prefect_port", REPORTS: "reports_port"}
+        living = {field: self.book.living(name) for name, field in fields.items()}
+        ports = {field: found.port for field, found in living.items() if found}
+        return Stack(self.settings.model_copy(update=ports))
+
     def port(self, name: str) -> int:
         return {SERVER: self.settings.prefect_port, REPORTS: self.settings.reports_port}.get(name, 0)
 

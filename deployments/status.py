@@ -24,7 +24,7 @@ COLOURS = {"Completed": "green", "Running": "cyan", "Failed": "red", "Crashed": 
 def main() -> int:
     """0 when server and worker live, else 1: a script may ask."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    stack = Stack(Settings())
+    stack = Stack(Settings()).as_it_runs()
     console.print(_processes(stack))
     if not answers(f"{stack.api}/health") or not stack.book.living(SERVER):
         console.print("The Prefect server does not run: 'make up' starts it.", style="yellow")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deployments.processes import Book, ProcessError
-from deployments.stack import REPORTS, SERVER, WORKER, demand_port, is_free, wait_until_healthy
+from deployments.stack import REPORTS, SERVER, WORKER, Stack, demand_port, is_free, wait_until_healthy
+from flywheel.settings import Settings
 
 
 @pytest.mark.parametrize(("name", "setting"), [(SERVER, "FLYWHEEL_PREFECT_PORT"), (REPORTS, "FLYWHEEL_REPORTS_PORT")])
@@ -36,3 +37,14 @@ def test_a_part_that_ends_at_its_start_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="ended while it started") as caught:
         wait_until_healthy(started, "http://127.0.0.1:9/health", 20)
     assert "no database here" in str(caught.value)
+
+
+def test_another_shell_finds_what_runs_at_the_port_where_it_runs(tmp_path: Path) -> None:
+    stack = Stack(Settings(home=tmp_path, prefect_port=4200, reports_port=4201))
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    stack.book.start(REPORTS, sleeper, os.environ, tmp_path, 4999)
+    try:
+        assert (stack.as_it_runs().port(REPORTS), stack.as_it_runs().port(SERVER)) == (4999, 4200)
+    finally:
+        stack.book.end(REPORTS)
+    assert stack.as_it_runs().port(REPORTS) == 4201
