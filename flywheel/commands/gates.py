@@ -59,9 +59,11 @@ def gate_plan(
         f"{chosen.wrong_promotion_budget:g} as the chance of any wrong promotion over all of them; an equal challenger "
         f"is expected to differ on {disagreement:.1%} of the images."
     )
+    gates, power = summary["gates_allowed"], f"with a power of {WANTED:.0%}"
+    allowed = f"{gates:,} gates, each {power} or more while none of them promotes" if gates else f"no gate {power}"
     say(
-        f"{count:,} frozen images ({told}) allow {summary['gates_allowed']:,} gates, the last of them with a power of "
-        f"{WANTED:.0%}. The policy needs {summary['images_needed_first']:,} images for its first gate and "
+        f"{count:,} frozen images ({told}) allow {allowed}. The policy needs "
+        f"{summary['images_needed_first']:,} images for its first gate and "
         f"{summary['images_needed_last']:,} for its last."
     )
     console().print(_plan_table(plans))

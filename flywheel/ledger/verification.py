@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from flywheel.ledger.chain import GENESIS, Link, all_links, link_hash, row_digests
 from flywheel.ledger.heads import Head
-from flywheel.ledger.tables import CHAINED
+from flywheel.ledger.tables import CHAINED, chain
 from flywheel.records import Verdict
 
 MOST_FINDINGS = 20  # a ledger that was cut short has as many as it had rows
@@ -34,6 +34,10 @@ def verify_chain(connection: Connection, heads: Mapping[str, Head], head_file: P
     A head that is behind is a pass with a note. None at all is not enough evidence: rows cut off at the end would leave
     no other trace.
     """
+    missing = sorted({chain.name, *(table.name for table in CHAINED)} - set(inspect(connection).get_table_names()))
+    if missing:
+        gone = f"The ledger's tables {', '.join(missing)} are gone: nothing can be told about the rows."
+        return ChainReport(Verdict.FAIL, 0, "", "", (gone,), ())
     links, digests = all_links(connection), _digests(connection)
     ledger_id = links[0].hash if links else ""
     found = [*_broken_links(links, digests), *_unlinked_rows(links, digests)]

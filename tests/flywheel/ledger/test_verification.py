@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from sqlalchemy import create_engine
 
 from flywheel.ledger import Kind, LedgerError
-from flywheel.ledger.verification import MOST_FINDINGS
+from flywheel.ledger.verification import MOST_FINDINGS, verify_chain
 from flywheel.records import Verdict
 from flywheel.settings import PROJECT
 from tests.flywheel.ledger.judging import NOON, force, gate, promote, rollback
@@ -142,6 +143,13 @@ def test_a_ledger_cut_to_nothing_says_so_in_few_words(ledger, database):
     assert "first link is gone" in ledger.verify().findings[0]
     with pytest.raises(LedgerError, match="first link"):
         gate(ledger, "model-z")
+
+
+def test_a_ledger_without_its_tables_is_told_in_a_sentence(tmp_path):
+    with create_engine("sqlite://").connect() as connection:
+        report = verify_chain(connection, {}, tmp_path / "head.json")
+    assert report.verdict is Verdict.FAIL
+    assert "tables chain, champions, decisions" in report.findings[0]
 
 
 KILLED = """
