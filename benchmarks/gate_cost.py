@@ -22,9 +22,7 @@ from unittest.mock import patch
 import flywheel.evaluation.gates as gates
 import tasks.gate as gate
 from benchmarks.results import Claim, Figures, write_result
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version
+from benchmarks.versions import version_of
 from flywheel.evaluation.robustness import MANIFEST as ROBUSTNESS
 from flywheel.ledger import Kind, Ledger, open_ledger
 from flywheel.policies import GatePolicy
@@ -107,10 +105,7 @@ def main() -> None:
 
 
 def prepare(given: argparse.Namespace, settings: Settings) -> tuple[DatasetVersion, list[Evaluation]]:
-    parameters = DataParameters(source=given.source, subset=given.subset)
-    index = build_index(fetch_source(given.source, settings), settings.paths)
-    version = build_version(index, (), parameters, settings.paths)
-    print(f"{version.id}: {version.counts}", flush=True)
+    version = version_of(DataParameters(source=given.source, subset=given.subset), settings)
     evaluations = []
     for seed in SEEDS:
         recipe = Recipe(epochs=given.epochs, seed=seed)

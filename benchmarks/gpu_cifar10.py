@@ -18,9 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.results import Claim, Figures, write_result
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version
+from benchmarks.versions import version_of
 from flywheel.presets import CIFAR10, CIFAR10_BEST, Preset
 from flywheel.records import DatasetVersion
 from flywheel.settings import DataParameters, Settings, keep_tools_at_home
@@ -48,19 +46,12 @@ def main() -> None:
         settings = Settings(home=given.home or Path(temporary))
         settings.home.mkdir(parents=True, exist_ok=True)
         keep_tools_at_home(settings)
-        version = prepare(given.source, settings)
+        version = version_of(DataParameters(source=given.source, **CIFAR10.parameters["data"]), settings)
         runs = {
             CIFAR10.name: measure(CIFAR10, version, settings, range(given.seeds), 1),
             CIFAR10_BEST.name: measure(CIFAR10_BEST, version, settings, range(given.best_seeds), given.best_at_once),
         }
     write_result(claim_of(runs, version, given))
-
-
-def prepare(source: str, settings: Settings) -> DatasetVersion:
-    index = build_index(fetch_source(source, settings), settings.paths)
-    version = build_version(index, [], DataParameters(source=source, **CIFAR10.parameters["data"]), settings.paths)
-    print(f"{version.id}: {version.counts}", flush=True)
-    return version
 
 
 def measure(
@@ -82,7 +73,6 @@ def train_and_evaluate(preset: Preset, version: DatasetVersion, settings: Settin
         "process_seconds": seconds,
         "images_per_second": model.images_per_second,
         "ece": evaluation.ece,
-        "both_sides": float(recipe.both_sides),
     }
     print(preset.name, seed, {name: round(value, 4) for name, value in found.items()}, flush=True)
     return found

@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results import Claim, Figures, write_result
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version
+from benchmarks.versions import version_of
 from flywheel.evaluation.record import read_predictions
 from flywheel.evaluation.statistics import paired_difference
 from flywheel.presets import FINETUNE
@@ -51,11 +49,7 @@ def main() -> None:
 
 def prepare(given: argparse.Namespace, settings: Settings) -> DatasetVersion:
     parameters = DataParameters(source=given.source, subset=given.subset, size=given.size)
-    version = build_version(
-        build_index(fetch_source(given.source, settings), settings.paths), [], parameters, settings.paths
-    )
-    print(f"{version.id}: {version.counts}", flush=True)
-    return version
+    return version_of(parameters, settings)
 
 
 def recipes(given: argparse.Namespace) -> dict[str, Recipe]:

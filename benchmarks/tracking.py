@@ -27,9 +27,7 @@ from typing import Any
 import psutil
 
 from benchmarks.results import Claim, write_result
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version
+from benchmarks.versions import version_of
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion
 from flywheel.settings import DataParameters, Recipe, Settings
@@ -64,7 +62,7 @@ def main() -> None:
         del os.environ[name]
     costs: dict[str, list[Cost]] = {case: [] for case in CASES}
     with tempfile.TemporaryDirectory(prefix="flywheel-tracking-") as scratch:
-        version = digits(Path(scratch))
+        version = version_of(DataParameters(source="digits"), Settings(home=Path(scratch)))
         for repetition in range(given.repetitions):
             for case in draw.sample(list(CASES), len(CASES)):
                 cost, said = measured(case, version, Path(scratch) / f"{repetition}-{case}", given.epochs)
@@ -157,12 +155,6 @@ def cpu_of_children() -> Iterator[dict[int, float]]:
     finally:
         enough.set()
         watch.join()
-
-
-def digits(home: Path) -> DatasetVersion:
-    settings = Settings(home=home)
-    index = build_index(fetch_source("digits", settings), settings.paths)
-    return build_version(index, [], DataParameters(source="digits"), settings.paths)
 
 
 @contextlib.contextmanager

@@ -24,9 +24,8 @@ from benchmarks.results import Claim, Figures, write_result
 from benchmarks.timm_train import COMMIT, ROOT, demand_checkout, timm_train
 from benchmarks.training_programs import Job
 from benchmarks.turns import Program, Turn, ratio, take_turns
-from flywheel.data.index import build_index
-from flywheel.data.sources import fetch_source
-from flywheel.data.versions import build_version, open_arrays, original_bytes
+from benchmarks.versions import version_of
+from flywheel.data.versions import open_arrays, original_bytes
 from flywheel.model.architecture import create, parameter_count
 from flywheel.model.preprocessing import measure_preprocessing
 from flywheel.presets import FINETUNE, QUICKSTART
@@ -84,9 +83,7 @@ def prepare(source: str, images: int, checkout: Path, home: Path, size: int | No
     """A dataset version with at least so many training images, and the same ones as files."""
     settings = Settings(home=home)
     keep_tools_at_home(settings)
-    parameters = DataParameters(source=source, subset=images * 3 // 2, size=size)
-    index = build_index(fetch_source(source, settings), settings.paths)
-    version = build_version(index, [], parameters, settings.paths)
+    version = version_of(DataParameters(source=source, subset=images * 3 // 2, size=size), settings)
     if version.counts["train"] < images:
         raise SystemExit(f"{source}: {images:,} training images expected, {version.counts['train']:,} found.")
     arrays = open_arrays(version)

@@ -15,7 +15,7 @@ ORDER = (KEEPER, WORKER, REPORTS, SERVER)
 def main() -> int:
     """Always 0: nothing running is what was asked for."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    stack = Stack(Settings())
+    stack = Stack(Settings()).as_it_runs()
     if not stack.settings.paths.state.is_dir():
         console.print("Nothing runs.")
         return 0

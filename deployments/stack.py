@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from deployments.processes import Book, ProcessError, Started, tail
@@ -14,6 +14,7 @@ from tasks.addresses import answers
 HOST = "127.0.0.1"
 POOL = "flywheel"
 SERVER, REPORTS, WORKER, KEEPER = "server", "reports", "worker", "keeper"
+PORTS = {SERVER: "prefect_port", REPORTS: "reports_port"}  # part → setting
 SERVER_SECONDS = 180.0  # a fresh database took 67 s on two busy cores
 REPORTS_SECONDS = 30.0
 HEARTBEAT_SECONDS = 30  # Prefect's smallest
@@ -41,15 +42,13 @@ class Stack:
     def reports(self) -> str:
         return f"http://{HOST}:{self.settings.reports_port}"
 
-    def as_it_runs(self) -> "Stack":
-        """At the ports of what lives, which another shell's settings may have chosen."""
-        fields = {SERVER: "prefect_port", REPORTS: "reports_port"}
-        living = {field: self.book.living(name) for name, field in fields.items()}
-        ports = {field: found.port for field, found in living.items() if found}
-        return Stack(self.settings.model_copy(update=ports))
+    def as_it_runs(self, asked: Collection[str] = ()) -> "Stack":
+        """At the ports that are noted, which another shell's settings may have chosen, but for settings `asked`."""
+        noted = {field: self.book.read(name) for name, field in PORTS.items() if field not in asked}
+        return Stack(self.settings.model_copy(update={field: found.port for field, found in noted.items() if found}))
 
     def port(self, name: str) -> int:
-        return {SERVER: self.settings.prefect_port, REPORTS: self.settings.reports_port}.get(name, 0)
+        return int(getattr(self.settings, PORTS[name])) if name in PORTS else 0
 
     def command(self, name: str) -> list[str]:
         python = sys.executable
@@ -66,6 +65,7 @@ class Stack:
         return {
             **os.environ,
             "FLYWHEEL_HOME": str(self.settings.paths.home),
+            **{f"FLYWHEEL_{field.upper()}": str(self.port(name)) for name, field in PORTS.items()},
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_HOST": HOST,
             "PREFECT_SERVER_API_PORT": str(self.settings.prefect_port),
@@ -99,7 +99,7 @@ def demand_port(name: str, port: int) -> None:
     """Raises ProcessError where another program listens at a part's port."""
     if not port or is_free(port):
         return
-    setting = {SERVER: "FLYWHEEL_PREFECT_PORT", REPORTS: "FLYWHEEL_REPORTS_PORT"}[name]
+    setting = f"FLYWHEEL_{PORTS[name].upper()}"
     raise ProcessError(
         f"{name}: port {port} of {HOST} is taken by another program. Choose another port, in the shell or in .env, "
         f"and run 'make up' again: {setting}={free_port()}"

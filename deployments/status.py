@@ -42,7 +42,8 @@ def main() -> int:
 
 def _processes(stack: Stack) -> Table:
     table = _table("process", "state", "pid", "since", "where")
-    where = {SERVER: stack.ui, REPORTS: stack.reports, WORKER: "logs/worker.log", KEEPER: "logs/keeper.log"}
+    logs = f"{stack.settings.paths.state.name}/logs"  # in the home
+    where = {SERVER: stack.ui, REPORTS: stack.reports, WORKER: f"{logs}/worker.log", KEEPER: f"{logs}/keeper.log"}
     for name in (SERVER, WORKER, REPORTS, KEEPER):
         noted = stack.book.read(name)
         state = "[dim]not started[/]" if noted is None else "[green]runs[/]" if noted.alive else "[red]died[/]"

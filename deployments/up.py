@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deployments.processes import ProcessError
 from deployments.registration import Registration, use_server
-from deployments.stack import KEEPER, POOL, REPORTS, SERVER, WORKER, Stack
+from deployments.stack import KEEPER, POOL, PORTS, REPORTS, SERVER, WORKER, Stack
 from flywheel.settings import PROJECT, Settings, make_state_folder
 from tasks.addresses import (
     PREFECT_TOML,
@@ -29,7 +29,8 @@ LINES = {SERVER: "Prefect server", REPORTS: "reports", WORKER: "worker", KEEPER:
 def main() -> int:
     """0 when everything runs; 1 with the reason."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    stack = Stack(Settings())
+    settings = Settings()
+    stack = Stack(settings).as_it_runs(asked=settings.model_fields_set)
     make_state_folder(stack.settings)
     elsewhere = os.environ.get("PREFECT_API_URL")
     begun: list[str] = []
@@ -104,12 +105,12 @@ def _wait_for_worker(stack: Stack) -> None:
 
 
 def _demand_same_ports(stack: Stack) -> None:
-    for name, setting in ((SERVER, "FLYWHEEL_PREFECT_PORT"), (REPORTS, "FLYWHEEL_REPORTS_PORT")):
+    for name, field in PORTS.items():
         there = stack.book.living(name)
         if there and there.port != stack.port(name):
             raise ProcessError(
-                f"{LINES[name]}: it runs on port {there.port}, and {setting} asks for {stack.port(name)}. "
-                "Run 'make down' first."
+                f"{LINES[name]}: it runs on port {there.port}, and FLYWHEEL_{field.upper()} asks for "
+                f"{stack.port(name)}. Run 'make down' first."
             )
 
 

@@ -19,7 +19,7 @@ from tasks.parity import measure_parity
 from tasks.probes import probes_of
 from tasks.training import train
 from tasks.validation import check_index, check_version, quarantine, require
-from tasks.verdict_page import make_verdict_page
+from tasks.verdict_page import verdict_page
 from tasks.visualize import make_report
 
 clock = Clock()
@@ -78,7 +78,7 @@ def finish(data: PreparedData, parameters: TrainingParameters) -> None:
     parity = measure_parity(bento, model, probes_of(data.dataset, paths))
     clock.lap("parity")
     gate = judge_model(evaluation, data.dataset, champion, parameters.gate, ledger, paths, parity=parity)
-    make_verdict_page(ledger.decision(gate.id), paths)
+    verdict_page(gate, ledger, paths)
     clock.lap("judge")
     make_report(model, data, evaluation, gate, bento.tag, paths, champion=champion, parameters=parameters)
     clock.lap("report")

@@ -168,6 +168,13 @@ def demand_known(name: str) -> None:
     register()
     if not timm.is_model(name):
         raise ModelError(f"model '{name}': a timm model's name was expected, this is none.{_suggestion(name)}")
+    try:
+        timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:  # a name's second part, after the dot
+        tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
+        raise ModelError(
+            f"model '{name}': a tag of pretrained weights that timm knows was expected: {tags}."
+        ) from error
 
 
 def create(name: str, classes: int, size: int, stem: str = "stock") -> nn.Module:

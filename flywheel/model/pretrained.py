@@ -28,6 +28,12 @@ def create_from(weights: InitialWeights, name: str, classes: int, size: int, ste
     the file's tensors are not the model's.
     """
     tensors = load_file(weights.file)
+    if broken := [name for name, value in tensors.items() if not bool(value.isfinite().all())]:
+        more = " …" if len(broken) > 1 else ""
+        raise ModelError(
+            f"{weights.file}: numbers expected, {len(broken)} tensors hold NaN or infinite ones ({broken[0]}{more}). "
+            "Take another file of weights."
+        )
     network = create(name, classes, size, stem)
     head = head_names(network)
     problems = _mismatches(network, tensors, head)

@@ -45,6 +45,7 @@ def test_another_shell_finds_what_runs_at_the_port_where_it_runs(tmp_path: Path)
     stack.book.start(REPORTS, sleeper, os.environ, tmp_path, 4999)
     try:
         assert (stack.as_it_runs().port(REPORTS), stack.as_it_runs().port(SERVER)) == (4999, 4200)
+        assert stack.as_it_runs(asked={"reports_port"}).port(REPORTS) == 4201
     finally:
         stack.book.end(REPORTS)
     assert stack.as_it_runs().port(REPORTS) == 4201

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -92,13 +93,25 @@ def test_a_killed_worker_is_started_again(running: Clone) -> None:
     os.kill(killed, signal.SIGKILL)
     wait_for(lambda: running.pid("worker") != killed, 30)
     assert "runs already" in running.module("up").stdout
-    status = running.module("status")
+
+
+def test_a_shell_without_the_ports_settings_finds_what_runs(running: Clone) -> None:
+    bare = replace(running, ports={})
+    up = bare.module("up")
+    assert up.returncode == 0, up.stdout
+    assert up.stdout.count("runs already") == 4
+    assert "started" not in up.stdout
+    status = bare.module("status")
     assert status.returncode == 0, status.stdout
-    assert "train-classifier/quickstart" in status.stdout
+    for said in (*running.ports.values(), "train-classifier/quickstart", ".flywheel/logs/worker.log"):
+        assert said in status.stdout
+    asked = replace(running, ports={"FLYWHEEL_REPORTS_PORT": "1"}).module("up")
+    assert asked.returncode == 1
+    assert "FLYWHEEL_REPORTS_PORT asks for 1" in " ".join(asked.stdout.split())
 
 
-def test_down_leaves_nothing(running: Clone) -> None:
-    down = running.module("down")
+def test_down_leaves_nothing_whatever_the_shell_has_set(running: Clone) -> None:
+    down = replace(running, ports={}).module("down")
     assert down.returncode == 0, down.stderr
     assert running.left() == []
     assert not (running.folder / "prefect.toml").exists()

@@ -52,6 +52,11 @@ def test_an_unknown_name_is_answered_with_near_ones():
         create("airbench_smal", 10, 32)
 
 
+def test_an_unknown_tag_is_answered_with_those_there_are():
+    with pytest.raises(ModelError, match=r"lite0\.nonsense.*expected: tf_efficientnet_lite0\.in1k"):
+        create("tf_efficientnet_lite0.nonsense", 10, 32)
+
+
 def test_nets_that_crash_in_channels_last_are_kept_out_of_it():
     assert memory_format(create("repvgg_a0", 2, 32)) is torch.contiguous_format
     assert memory_format(create("airbench_small", 2, 32)) is torch.channels_last

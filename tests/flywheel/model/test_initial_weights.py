@@ -93,6 +93,11 @@ def test_a_missing_file_and_a_pickle_are_refused(tmp_path):
         of_file(tmp_path / "weights.safetensors")
 
 
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    with pytest.raises(ModelError, match="a file of weights expected, a folder found"):
+        find_initial_weights(Recipe(weights=str(tmp_path)))
+
+
 def test_an_unknown_model_is_answered_with_near_names(file):
     with pytest.raises(ModelError, match=r"Did you mean .*test_resnet"):
         of_file(file, "test_resnett")

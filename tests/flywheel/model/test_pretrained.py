@@ -75,6 +75,13 @@ def test_another_models_tensors_are_named(saved):
         create_from(weights, "test_efficientnet", 3, 32)
 
 
+def test_weights_that_are_no_numbers_are_refused_by_the_tensor(saved):
+    given = create("test_resnet", 7, 32)
+    given.conv1[0].weight.data[0] = torch.nan
+    with pytest.raises(ModelError, match=r"1 tensors hold NaN or infinite ones \(conv1\.0\.weight"):
+        create_from(saved(given), "test_resnet", 7, 32)
+
+
 def test_one_missing_tensor_is_an_error_not_a_random_layer(saved):
     weights = saved(create("test_resnet", 7, 32), without={"layer1.0.conv1.weight"})
     with pytest.raises(ModelError, match=r"1 tensors don't fit: layer1\.0\.conv1\.weight: missing"):
