@@ -204,6 +204,59 @@ MEANINGS = {
         "row_position": "the row's position there",
         "hash": "SHA-256 of the hash before it and of the row, all its columns",
     },
+    "servings": {
+        "id": "drawn by the worker",
+        "task_id": "whose classes it tells apart",
+        "model_id": "the model that answers",
+        "bento_tag": "the Bento that carries it, as name:version",
+        "release_id": "the decision that made it champion, or its trial; empty for the Bento's own model",
+        "role": "champion, canary or shadow",
+        "worker": "host and process",
+        "since": "UTC",
+        "problem": "why it may not answer; empty where it does",
+    },
+    "predictions": {
+        "position": "in the order of commits: who has read up to one has missed none before it",
+        "id": "UUIDv7, as the client was told",
+        "at": "microseconds since 1970, UTC",
+        "serving_id": "who answered",
+        "predicted": "the likeliest class, as its place in the model's class list",
+        "probabilities": "float32[C], the softmax",
+        "embedding": "float16[K], by the model's own projection",
+        "statistics": "float32[7]: brightness, contrast, saturation, sharpness, red, green, blue",
+        "image_id": "64 hex digits: SHA-256 of size and RGB pixels",
+        "format": "JPEG, PNG …; pixels for an array",
+        "width": "pixels",
+        "height": "pixels",
+        "bytes": "of the file that was sent",
+        "client": "the id of the API key; empty where none was asked for",
+        "kept": "whether the image's bytes were kept",
+    },
+    "labels": {
+        "position": "in the order of commits; a prediction's last row counts",
+        "prediction_id": "what was labelled",
+        "label": "the class that is true",
+        "source": "a person or a system",
+        "client": "the id of the API key; empty where none was asked for",
+        "at": "UTC",
+    },
+    "label_requests": {
+        "position": "in the order of asking",
+        "prediction_id": "whose label is asked for",
+        "reason": "why",
+        "at": "UTC",
+    },
+    "trials": {
+        "position": "in the order of beginning; a task's last row says what is on trial",
+        "task_id": "whose task",
+        "model_id": "the model on trial",
+        "bento_tag": "the Bento that carries it",
+        "role": "canary, shadow, or none: the trial has ended",
+        "share": "of the requests that it answers, or of the images that it looks at",
+        "reason": "why",
+        "who": "whose decision",
+        "at": "UTC",
+    },
     "Head": {"hash": "of that link"},
     "Score": {"label": "a class"},
     "BatchClassification": {
@@ -266,10 +319,13 @@ def _models() -> Iterable[tuple[str, str, list[Row]]]:
 
 def _ledger() -> Iterable[tuple[str, str, list[Row]]]:
     from flywheel.ledger import heads
-    from flywheel.ledger.tables import metadata
+    from flywheel.ledger.prediction_tables import LOGGED
+    from flywheel.ledger.tables import CHAINED, chain
 
-    for name in sorted(metadata.tables):
-        yield f"Ledger: {name}", f"The table `{name}`; rows are only added.", _ledger_columns(metadata.tables[name])
+    for table in sorted((*CHAINED, chain), key=lambda each: each.name):
+        yield f"Ledger: {table.name}", f"The table `{table.name}`; rows are only added.", _ledger_columns(table)
+    for table in LOGGED:
+        yield f"Prediction log: {table.name}", f"The table `{table.name}`.", _ledger_columns(table)
     told = "`.flywheel/ledger-head.json`, by ledger id: the chain's last link, outside the database."
     yield "Ledger: head", told, _record(heads, "Head")
 

@@ -19,7 +19,8 @@ from flywheel.ledger.schema import LATEST, schema_version, upgrade
 # A writer's transaction takes milliseconds; one that waits this long has met a stuck process.
 BUSY_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_S = 10
-WRITERS_LOCK = 0x666C7977  # any number that no other program in the same Postgres database takes
+WRITERS_LOCK = 0x666C7977  # any numbers that no other program in the same Postgres database takes
+PREDICTIONS_LOCK = 0x666C7970  # the log's writers don't wait for a decision, nor decisions for them
 EXAMPLES = "sqlite:////srv/ledger.db or postgresql://user@host/database"
 
 
@@ -85,13 +86,13 @@ def migrate(url: URL) -> str | None:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that holds the ledger's one writer's lock from its start, so that what it reads can't change before
-    it writes. It commits at the end and rolls back on an error."""
+def writing(engine: Engine, lock: int = WRITERS_LOCK) -> Iterator[Connection]:
+    """A transaction that holds one writers' lock from its start, so that what it reads can't change before it writes.
+    It commits at the end and rolls back on an error. SQLite has a single lock for all."""
     with engine.execution_options(begin="IMMEDIATE").begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS_LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock})
         yield connection
 
 

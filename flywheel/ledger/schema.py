@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, text
 
 from flywheel.ledger.entries import LedgerError
 
-LATEST = "0002"  # said here too, as Alembic takes 0.3 s to import and is hardly ever needed
+LATEST = "0003"  # said here too, as Alembic takes 0.3 s to import and is hardly ever needed
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

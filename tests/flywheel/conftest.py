@@ -100,7 +100,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
         shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "ledger.db")
         return Database(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path / "ledger-head.json")
     found = Database(request.getfixturevalue("migrated_postgres"), tmp_path / "ledger-head.json")
-    tables = "decisions, evaluation_set_uses, champions, chain"
+    tables = "decisions, evaluation_set_uses, champions, chain, servings, predictions, labels, label_requests, trials"
     genesis = "INSERT INTO chain VALUES (0, '', 0, 'a fresh ledger')"
     _run(found.url, "SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", genesis)
     return found

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from flywheel.ledger.tables import metadata
+from flywheel.ledger.prediction_tables import LOGGED
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(connection=context.config.attributes["connection"], target_metadata=LOGGED[0].metadata)
 context.run_migrations()
