@@ -207,7 +207,7 @@ def _calibrated(classifier: "Classifier", arrays: "DatasetArrays") -> "Classifie
 
 
 def _keep_reference(folder: Path, classifier: "Classifier", arrays: "DatasetArrays") -> tuple[str, ...]:
-    from flywheel.model.reference import Reference, fit_projection, write_reference
+    from flywheel.model.reference import SAMPLES, Reference, fit_projection, write_reference
 
     rows = arrays.side(Side.REFERENCE)
     outputs = classifier.predict_rows(arrays.images, rows)
@@ -219,6 +219,7 @@ def _keep_reference(folder: Path, classifier: "Classifier", arrays: "DatasetArra
         labels=arrays.labels[rows],
         ids=arrays.ids[rows],
         projection=fit_projection(outputs.embeddings),
+        samples=arrays.images[rows[:SAMPLES]],
     )
     return write_reference(folder, reference)
 

@@ -13,11 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from flywheel.data.decode import UndecodableImage, decode, image_id, mode_of
 from flywheel.data.folders import building, read_json, sweep, write_json
-from flywheel.data.measurements import DESCRIPTOR_LENGTH, STATISTICS, descriptors, statistics
+from flywheel.data.measurements import DESCRIPTOR_LENGTH, STATISTICS, descriptors, measurable, statistics
 from flywheel.data.tree import ImageFile, Tree, read_tree
 from flywheel.identity import canonical_json, digest_of_lines, name_of
 from flywheel.paths import Paths
@@ -41,7 +40,6 @@ COLUMNS = tuple(name for name in SCHEMA.names if name != DESCRIPTOR)
 MAX_FILE_BYTES = 512 * 1024**2  # an image of the most pixels allowed, uncompressed at 16 bits, fits
 BATCH_IMAGES = 512
 BATCH_BYTES = 64 * 1024**2  # of decoded pixels that wait for their statistics
-MEASURED_SIDE = 1024  # larger images are averaged down by a whole factor before they are measured
 PROGRESS_FILES = 500
 
 
@@ -161,7 +159,7 @@ def _row(folder: Path, file: ImageFile, batch: _Batch) -> dict[str, Any]:
     row.update(
         decode_ok=True, image_id=image_id(image), mode=mode_of(data), height=image.shape[0], width=image.shape[1]
     )
-    batch.add(_measurable(image), row)
+    batch.add(measurable(image), row)
     return row
 
 
@@ -172,11 +170,6 @@ def _text_path(path: str) -> str:
     except UnicodeEncodeError as error:
         raise UndecodableImage("its name is not valid UTF-8; rename it.") from error
     return path
-
-
-def _measurable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    factor = -(-max(image.shape[:2]) // MEASURED_SIDE)
-    return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
 def index_identity(table: pa.Table, classes: tuple[str, ...]) -> str:

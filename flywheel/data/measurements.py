@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,14 @@ DESCRIPTOR_LENGTH = FREQUENCIES * FREQUENCIES - 1  # without the mean
 # Length of a descriptor in whole numbers: products of two sum to less than 2**24, so float32 adds them exactly, in any
 # order, and two machines find the same duplicates.
 DESCRIPTOR_SCALE = 2047
+MEASURED_SIDE = 1024  # larger images are averaged down by a whole factor before they are measured
 FLAT = 1e-3  # grey levels; an image with less structure has no descriptor
+
+
+def measurable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8[H, W, 3], no side longer than MEASURED_SIDE: what is measured of an image in its place."""
+    factor = -(-max(image.shape[:2]) // MEASURED_SIDE)
+    return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
 
 
 def statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:

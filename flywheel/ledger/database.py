@@ -4,13 +4,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from flywheel.identity import canonical_json
 from flywheel.ledger.entries import LedgerError
@@ -18,7 +19,9 @@ from flywheel.ledger.schema import LATEST, schema_version, upgrade
 
 # A writer's transaction takes milliseconds; one that waits this long has met a stuck process.
 BUSY_TIMEOUT_MS = 30_000
+HASTY_TIMEOUT_MS = 2_000  # the prediction log has somewhere else to write to meanwhile
 CONNECT_TIMEOUT_S = 10
+HASTY_CONNECT_TIMEOUT_S = 3
 WRITERS_LOCK = 0x666C7977  # any numbers that no other program in the same Postgres database takes
 PREDICTIONS_LOCK = 0x666C7970  # the log's writers don't wait for a decision, nor decisions for them
 EXAMPLES = "sqlite:////srv/ledger.db or postgresql://user@host/database"
@@ -49,8 +52,11 @@ def shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_engine(url: URL, *, create: bool) -> tuple[Engine, bool]:
+def open_engine(url: URL, *, create: bool, hasty: bool = False) -> tuple[Engine, bool]:
     """An engine whose database stands at the latest schema, and whether it was brought there now.
+
+    `hasty` is the prediction log's way: connections are kept, a lock is waited for two seconds only, and SQLite's last
+    commits before a power cut may be lost (after the death of a process they are not).
 
     A SQLite file is made and migrated here. A Postgres is only looked at: many programs may use it, and a person says
     when it is migrated. Raises LedgerError where there is no ledger and `create` is false, or where it can't be used.
@@ -60,7 +66,7 @@ def open_engine(url: URL, *, create: bool) -> tuple[Engine, bool]:
         if not create:
             raise LedgerError(f"{file}: no ledger yet. 'make run' trains a first model and makes it.")
         file.parent.mkdir(parents=True, exist_ok=True)
-    engine = _engine(url)
+    engine = _engine(url, hasty=hasty)
     with _told(url), engine.begin() as connection:
         version = schema_version(connection)
     if version != LATEST:
@@ -91,7 +97,8 @@ def writing(engine: Engine, lock: int = WRITERS_LOCK) -> Iterator[Connection]:
     It commits at the end and rolls back on an error. SQLite has a single lock for all."""
     with engine.execution_options(begin="IMMEDIATE").begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}"))
+            lock_timeout = int(connection.get_execution_options()["lock_timeout"])
+            connection.execute(text(f"SET LOCAL lock_timeout = {lock_timeout}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock})
         yield connection
 
@@ -104,15 +111,26 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, hasty: bool = False) -> Engine:
     # no pool: a connection costs a millisecond, and none is carried into a forked process or left open on a moved file
+    pool: dict[str, Any] = {"poolclass": QueuePool if hasty else NullPool, "json_serializer": canonical_json}
+    lock_timeout = HASTY_TIMEOUT_MS if hasty else BUSY_TIMEOUT_MS
     if url.get_backend_name() == "postgresql":
-        waits = {"connect_timeout": CONNECT_TIMEOUT_S}
-        return create_engine(url, poolclass=NullPool, json_serializer=canonical_json, connect_args=waits)
-    engine = create_engine(url, poolclass=NullPool, json_serializer=canonical_json)
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    return engine
+        waits: dict[str, Any] = {"connect_timeout": HASTY_CONNECT_TIMEOUT_S if hasty else CONNECT_TIMEOUT_S}
+        if hasty:  # a server that is cut off would otherwise hold the log for a quarter of an hour
+            waits |= {"tcp_user_timeout": HASTY_TIMEOUT_MS, "options": _options(url, HASTY_TIMEOUT_MS)}
+        engine = create_engine(url, connect_args=waits, **pool)
+    else:
+        engine = create_engine(url, **pool)
+        event.listen(engine, "connect", partial(_configure, hasty=hasty))
+        event.listen(engine, "begin", _begin)
+    return engine.execution_options(lock_timeout=lock_timeout)
+
+
+def _options(url: URL, statement_timeout: int) -> str:
+    """Those of the URL, and a limit on a statement's time."""
+    given = url.query.get("options", "")
+    return f"{given if isinstance(given, str) else ' '.join(given)} -cstatement_timeout={statement_timeout}".strip()
 
 
 @contextmanager
@@ -129,10 +147,12 @@ def _told(url: URL) -> Iterator[None]:
         ) from error
 
 
-def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry, *, hasty: bool) -> None:
     assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - narrows the driver's type
     connection.isolation_level = None  # the driver would begin transactions of its own, and too late
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute(f"PRAGMA busy_timeout = {HASTY_TIMEOUT_MS if hasty else BUSY_TIMEOUT_MS}")
+    if hasty:
+        connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     _use_write_ahead_log(connection)
 

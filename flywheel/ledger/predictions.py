@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Insert, Select, Table, func, insert, select
+from sqlalchemy import Engine, Insert, Select, Table, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flywheel.ledger.database import PREDICTIONS_LOCK, database_url, open_engine, writing
+from flywheel.ledger.database import PREDICTIONS_LOCK, database_url, open_engine, sqlite_file, writing
 from flywheel.ledger.entries import LedgerError, utc_now
 from flywheel.ledger.prediction_tables import label_requests, labels, predictions, servings, trials
 from flywheel.settings import Settings
@@ -111,33 +112,39 @@ class Trial:
     at: datetime  # UTC
 
 
-def open_predictions(where: Settings | str) -> "PredictionLog":
-    """The log of these settings, or at a URL. Raises LedgerError where the database can't be used."""
+def open_predictions(where: Settings | str, *, hasty: bool = False) -> "PredictionLog":
+    """The log of these settings, or at a URL; `hasty` for the service that fills it. Raises LedgerError where the
+    database can't be used."""
     url = database_url(where.ledger_url if isinstance(where, Settings) else where)
-    engine, _ = open_engine(url, create=True)
-    return PredictionLog(engine)
+    engine, _ = open_engine(url, create=True, hasty=hasty)
+    return PredictionLog(engine, sqlite_file(url))
 
 
 class PredictionLog:
     """Reads and appends. Safe to share between threads; every process opens its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, file: Path | None) -> None:
         self._engine = engine
+        self._file = file
+        self._identity = _identity(file)
 
     def append(self, entered: Sequence[Serving], rows: Sequence[PredictionRow]) -> None:
         """Add rows and the servings that they name, in one transaction. What stands already is left as it is, so rows
         whose fate is unknown may be given again."""
+        self._demand_file()
         with writing(self._engine, PREDICTIONS_LOCK) as connection:
-            self.add(connection, entered, rows)
+            if entered:
+                connection.execute(self._insert(servings), [_plain(each) for each in entered])
+            if rows:
+                # past SQLAlchemy's own handling of rows, which costs as much as SQLite's
+                statement, named = self._prediction_insert
+                connection.exec_driver_sql(statement, [row._asdict() for row in rows] if named else list(rows))
 
-    def add(self, connection: Connection, entered: Sequence[Serving], rows: Sequence[PredictionRow]) -> None:
-        """The same inside a transaction of the caller's, which holds the log's lock."""
-        if entered:
-            connection.execute(self._insert(servings), [_plain(each) for each in entered])
-        if rows:
-            # past SQLAlchemy's own handling of rows, which costs as much as SQLite's
-            statement, named = self._prediction_insert
-            connection.exec_driver_sql(statement, [row._asdict() for row in rows] if named else list(rows))
+    def remove(self, rows: Sequence[PredictionRow]) -> None:
+        """Forget rows that now stand elsewhere: for what a service had to keep on its own disk for a while."""
+        identities = [row.id for row in rows]
+        with writing(self._engine, PREDICTIONS_LOCK) as connection:
+            connection.execute(delete(predictions).where(predictions.c.id.in_(identities)))
 
     def find(self, prediction_id: str) -> Logged | None:
         with self._engine.begin() as connection:
@@ -240,6 +247,12 @@ class PredictionLog:
     def close(self) -> None:
         self._engine.dispose()
 
+    def _demand_file(self) -> None:
+        """Raises LedgerError where the file behind the open connections is not the one of this name any more: rows
+        would go where nobody finds them."""
+        if self._file is not None and _identity(self._file) != self._identity:
+            raise LedgerError(f"{self._file}: the database's file was moved or replaced.")
+
     @cached_property
     def _prediction_insert(self) -> tuple[str, bool]:
         """The driver's own statement, and whether it names its parameters."""
@@ -261,6 +274,13 @@ class PredictionLog:
         labelled = select(labels.c.prediction_id).where(labels.c.prediction_id == label_requests.c.prediction_id)
         joined = label_requests.join(predictions, predictions.c.id == label_requests.c.prediction_id)
         return select(*columns).select_from(joined).where(~labelled.exists())
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    if file is None or not file.exists():
+        return None
+    found = file.stat()
+    return found.st_dev, found.st_ino
 
 
 def _plain(serving: Serving) -> dict[str, Any]:

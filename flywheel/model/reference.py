@@ -6,6 +6,7 @@ the projection that reduces an embedding before it is compared.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from flywheel.model.folder import check_file
 
 FOLDER = "reference"
 PROJECTED_DIMENSIONS = 64
+SAMPLES = 8  # images that a loaded model is tried on before it may answer
 FILES = (
     "logits",
     "embeddings",
@@ -23,6 +25,7 @@ FILES = (
     "ids",
     "projection_mean",
     "projection_components",
+    "samples",
 )
 
 
@@ -49,6 +52,7 @@ class Reference:
     labels: NDArray[np.int64]  # [R]
     ids: NDArray[np.str_]  # [R], image ids
     projection: Projection
+    samples: NDArray[np.uint8]  # [min(8, R), S, S, 3]: the first images, packed
 
 
 def fit_projection(embeddings: NDArray[np.float32]) -> Projection:
@@ -78,6 +82,7 @@ def write_reference(folder: Path, reference: Reference) -> tuple[str, ...]:
         "ids": np.asarray(reference.ids, np.str_),
         "projection_mean": reference.projection.mean,
         "projection_components": reference.projection.components,
+        "samples": reference.samples,
     }
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
@@ -87,8 +92,7 @@ def write_reference(folder: Path, reference: Reference) -> tuple[str, ...]:
 
 def read_reference(folder: Path) -> Reference:
     """The reference of a model's folder, each file checked against the manifest. Raises ModelError."""
-    files = {name: check_file(folder, f"{FOLDER}/{name}.npy") for name in FILES}
-    arrays = {name: np.load(path, allow_pickle=False) for name, path in files.items()}
+    arrays = {name: _read(folder, name) for name in FILES}
     return Reference(
         logits=arrays["logits"],
         embeddings=arrays["embeddings"],
@@ -97,4 +101,20 @@ def read_reference(folder: Path) -> Reference:
         labels=arrays["labels"],
         ids=arrays["ids"],
         projection=Projection(arrays["projection_mean"], arrays["projection_components"]),
+        samples=arrays["samples"],
     )
+
+
+def read_projection(folder: Path) -> Projection:
+    """The projection alone. Raises ModelError."""
+    return Projection(_read(folder, "projection_mean"), _read(folder, "projection_components"))
+
+
+def read_samples(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Packed images and the logits that the model gave for them. Raises ModelError."""
+    samples = _read(folder, "samples")
+    return samples, _read(folder, "logits")[: len(samples)]
+
+
+def _read(folder: Path, name: str) -> NDArray[Any]:
+    return np.asarray(np.load(check_file(folder, f"{FOLDER}/{name}.npy"), allow_pickle=False))

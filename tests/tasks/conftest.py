@@ -13,7 +13,7 @@ from flywheel.data.versions import build_version
 from flywheel.model.folder import HISTORY, WEIGHTS, list_files, read_model, write_manifest
 from flywheel.model.inference import load_model
 from flywheel.model.preprocessing import measure_preprocessing
-from flywheel.model.reference import Reference, fit_projection, write_reference
+from flywheel.model.reference import SAMPLES, Reference, fit_projection, write_reference
 from flywheel.model.training import fit
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion, PackagedBento, TrainedModel
@@ -98,6 +98,7 @@ def _reference(folder: Path, images: np.ndarray, labels: np.ndarray) -> Referenc
         labels=labels,
         ids=np.array([f"{row:064x}" for row in range(len(images))]),
         projection=fit_projection(outputs.embeddings),
+        samples=images[:SAMPLES],
     )
 
 

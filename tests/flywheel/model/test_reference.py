@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from flywheel.model.folder import ModelError, list_files, write_manifest
-from flywheel.model.reference import Reference, fit_projection, read_reference, write_reference
+from flywheel.model.reference import (
+    Reference,
+    fit_projection,
+    read_projection,
+    read_reference,
+    read_samples,
+    write_reference,
+)
 from flywheel.records import Preprocessing, TrainedModel
 
 
@@ -41,6 +48,7 @@ def test_what_was_written_is_read_and_vouched_for_by_the_manifest(tmp_path: Path
         labels=np.array([0, 1, 0, 1]),
         ids=np.array([f"{row:064x}" for row in range(4)]),
         projection=fit_projection(embeddings),
+        samples=rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
     )
     names = write_reference(tmp_path, reference)
     preprocessing = Preprocessing(8, "box", (0.5,) * 3, (0.5,) * 3)
@@ -50,6 +58,10 @@ def test_what_was_written_is_read_and_vouched_for_by_the_manifest(tmp_path: Path
     )
     write_manifest(tmp_path, model, list_files(tmp_path, names), {})
     found = read_reference(tmp_path)
+    samples, logits = read_samples(tmp_path)
+    assert samples.tolist() == reference.samples.tolist()
+    assert logits.tolist() == reference.logits[:2].tolist()
+    assert read_projection(tmp_path).mean.tolist() == reference.projection.mean.tolist()
     assert found.statistic_names == ("brightness", "contrast")
     assert np.array_equal(found.ids, reference.ids)
     assert np.array_equal(found.projection.apply(embeddings), reference.projection.apply(embeddings))
