@@ -32,6 +32,11 @@ class Paths:
         return self.interim / "quarantine" / f"{index_id}.csv"
 
     @property
+    def predicted(self) -> Path:
+        """The bytes of images that a service classified, by image id: a sample, and those whose label is asked for."""
+        return self.home / "data" / "interim" / "predicted"
+
+    @property
     def images(self) -> Path:
         """The original bytes of every image of every version, by image id."""
         return self.home / "data" / "processed" / "images"
@@ -87,6 +92,11 @@ class Paths:
     def ledger_head(self) -> Path:
         """The last link of the ledger's hash chain, kept outside the database."""
         return self.state / "ledger-head.json"
+
+    @property
+    def spool(self) -> Path:
+        """Rows of the prediction log that wait for a database that was away."""
+        return self.state / "spool"
 
     @property
     def bentoml(self) -> Path:

@@ -10,6 +10,7 @@ from flywheel.identity import digest_of_file, digest_of_lines
 ROOMS = ("flywheel", "bentos")
 ENTRY = "bentos.classifier.service"
 DESCRIPTION = Path("bentos/classifier/README.md")
+MIGRATIONS = Path("flywheel/ledger/migrations")  # Alembic finds them by their place, so no import leads there
 PACKAGES = (  # those that the shipped files import, and what timm and FastAPI need of them; BentoML adds itself
     "torch",
     "torchvision",
@@ -22,13 +23,17 @@ PACKAGES = (  # those that the shipped files import, and what timm and FastAPI n
     "pydantic-settings",
     "fastapi",
     "python-multipart",
+    "sqlalchemy",  # the prediction log
+    "alembic",
+    "psycopg",
+    "psycopg-binary",
 )
 
 
 def shipped_files(root: Path) -> list[Path]:
     """The entry, every file of the rooms that it imports, also inside a function, and the README; relative, sorted."""
     found: set[Path] = set()
-    waiting = [*_files_of(ENTRY, root)]
+    waiting = [*_files_of(ENTRY, root), *(path.relative_to(root) for path in (root / MIGRATIONS).rglob("*.py"))]
     while waiting:
         file = waiting.pop()
         if file not in found:

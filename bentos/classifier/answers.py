@@ -1,12 +1,16 @@
 """The answers of the service, as they stand in its OpenAPI document."""
 
 from collections.abc import Mapping
-from typing import Self
+from datetime import datetime
+from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from bentos.classifier.errors import ErrorDetail
+from flywheel.ledger.entries import Champion, Decision
 from flywheel.records import TrainedModel
+
+UUID7 = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
 
 class Score(BaseModel):
@@ -42,8 +46,51 @@ class BatchClassification(BaseModel):
     latency_ms: float
 
 
+class Top1(BaseModel):
+    """Top-1 accuracy on the frozen set with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measured(BaseModel):
+    """How the model did on images that no training saw."""
+
+    top1: Top1
+    ece: float = Field(description="Expected calibration error.")
+    images: int = Field(description="Of the frozen set.")
+
+
+class Gate(BaseModel):
+    """What the gate decided on the model."""
+
+    decision_id: str
+    verdict: str
+    reason: str
+
+
+class OnTrial(BaseModel):
+    """A model beside the champion."""
+
+    model_id: str
+    role: str = Field(description="canary: it answers a share of the requests; shadow: it only looks.")
+    share: float = Field(ge=0, le=1, description="Of the requests.")
+
+
+class LogAnswer(BaseModel):
+    """How this worker's prediction log stands."""
+
+    where: str = Field(description="The database, without its password; empty where nothing is logged.")
+    waiting: int = Field(description="Rows in memory.")
+    written: int = Field(description="Rows in the database, by this worker.")
+    spooled: int = Field(description="Rows on this machine's disk, until the database answers again.")
+    dropped: int = Field(description="Rows lost, as neither database nor disk took them.")
+    trouble: str = Field(description="Why the database is not written to; empty where it is.")
+
+
 class ServedModel(BaseModel):
-    """What is served, and what it came from."""
+    """What is served, and what it came from. Each worker answers for itself: they change models within two seconds."""
 
     model_id: str
     architecture: str
@@ -53,9 +100,21 @@ class ServedModel(BaseModel):
     dataset_id: str
     task_id: str
     identities: dict[str, str] = Field(description="The dataset, evaluation and code version it was packaged with.")
+    bento_tag: str = Field(default="", description="The Bento that was promoted, as name:version.")
+    measured: Measured | None = Field(default=None, description="Nothing where it was packaged without an evaluation.")
+    gate: Gate | None = Field(default=None, description="Nothing where the service follows no ledger.")
+    champion_since: datetime | None = Field(default=None, description="UTC.")
+    release_id: str = Field(default="", description="The decision that made it champion.")
+    follows: str = Field(default="", description="Whose champion is served, in words.")
+    trouble: str = Field(default="", description="Why the champion of the ledger is not served; empty where it is.")
+    trial: OnTrial | None = None
+    log: LogAnswer | None = None
 
     @classmethod
-    def of(cls, model: TrainedModel, identities: Mapping[str, str]) -> Self:
+    def of(
+        cls, model: TrainedModel, identities: Mapping[str, str], metrics: Mapping[str, Any] | None = None, tag: str = ""
+    ) -> Self:
+        """What a Bento knows of the model that it carries; `metrics` are the stored model's."""
         return cls(
             model_id=model.id,
             architecture=model.architecture,
@@ -65,4 +124,67 @@ class ServedModel(BaseModel):
             dataset_id=model.dataset_id,
             task_id=model.task_id,
             identities=dict(identities),
+            bento_tag=tag,
+            measured=_measured(metrics or {}),
         )
+
+    def of_champion(self, champion: Champion, gate: Decision | None) -> Self:
+        """With what the ledger knows of a champion."""
+        found = {"bento_tag": champion.bento_tag, "champion_since": champion.since, "release_id": champion.decision_id}
+        if gate is None:
+            return self.model_copy(update=found)
+        told = Gate(decision_id=gate.id, verdict=gate.verdict.value, reason=gate.reason)
+        return self.model_copy(update={**found, "gate": told, "measured": _of_gate(gate)})
+
+
+def _measured(metrics: Mapping[str, Any]) -> Measured | None:
+    try:
+        top1 = Top1(value=metrics["top1"], low=metrics["top1_low"], high=metrics["top1_high"])
+        return Measured(top1=top1, ece=metrics["ece"], images=metrics["evaluation_images"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def _of_gate(gate: Decision) -> Measured | None:
+    """The challenger's evaluation, as the gate saw it."""
+    evaluation = gate.evidence.get("measured", {}).get("challenger", {})
+    try:
+        return Measured(top1=evaluation["top1"], ece=evaluation["ece"], images=evaluation["images"])
+    except (KeyError, ValidationError):
+        return None
+
+
+class Feedback(BaseModel):
+    """A true label."""
+
+    prediction_id: str = Field(
+        pattern=UUID7, description="As the answer said it.", examples=["0199f2a4-7c00-7000-8000-000000000000"]
+    )
+    label: str = Field(min_length=1, max_length=1024, description="One of the model's classes.")
+    source: str = Field(default="person", min_length=1, max_length=64, description="Who says so: a person or a system.")
+
+
+class FeedbackTaken(BaseModel):
+    """The label is on record, and survives whatever happens next."""
+
+    prediction_id: str
+    label: str
+    predicted: str = Field(description="What the model said.")
+    position: int = Field(description="In the order of all labels.")
+
+
+class AskedImage(BaseModel):
+    """An image whose label is asked for."""
+
+    prediction_id: str
+    reason: str
+    asked_at: datetime = Field(description="UTC.")
+    predicted: str = Field(description="What the model said.")
+    image: str | None = Field(description="Where its bytes are; nothing where they were not kept.")
+
+
+class LabelQueue(BaseModel):
+    """The images whose label is asked for, the oldest request first. One with a label is no longer here."""
+
+    images: list[AskedImage]
+    open: int = Field(description="How many there are in all.")

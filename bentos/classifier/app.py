@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -11,11 +10,13 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from bentos.classifier import uploads
 from bentos.classifier.answers import BatchClassification, Classification, ServedModel
-from bentos.classifier.batcher import MicroBatcher, QueueFullError
+from bentos.classifier.ask import Ask
+from bentos.classifier.batcher import QueueFullError
 from bentos.classifier.errors import ErrorAnswer, Refusal, answer_errors_in_one_shape
+from bentos.classifier.feedback import add_feedback_routes
 from bentos.classifier.image_header import check_together
-from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.worker import Worker
 
 if TYPE_CHECKING:  # torch stands behind it, and the process that only starts workers does without
     from bentos.classifier.predictor import Prediction
@@ -26,15 +27,6 @@ BINARY = {"type": "string", "format": "binary"}
 
 TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many classes to answer; all, where fewer.")]
 Logits = Annotated[bool, Query(description="Whether to answer the calibrated logits of all classes too, unrounded.")]
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What one worker process serves with."""
-
-    batcher: "MicroBatcher[bytes, Prediction]"
-    model: ServedModel
-    ids: PredictionIds
 
 
 def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI:
@@ -51,8 +43,8 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
         started = time.perf_counter()
         image = await uploads.one_image(request)
         serving = worker()
-        (prediction,) = await asyncio.gather(*_submit(serving, [image]))
-        return JSONResponse(_answer(serving, prediction, top_k or settings.top_k, logits, started))
+        (prediction,) = await asyncio.gather(*_submit(serving, [image], request))
+        return JSONResponse(_answer(prediction, top_k or settings.top_k, logits, started))
 
     @app.post("/classify_batch", response_model=BatchClassification, responses=refusals, openapi_extra=_batch_body())
     async def classify_batch(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
@@ -61,15 +53,17 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
         images = await uploads.many_images(request, settings.most_images)
         await asyncio.to_thread(check_together, images, settings.most_pixels, settings.most_pixels_together)
         serving = worker()
-        outcomes = await asyncio.gather(*_submit(serving, images), return_exceptions=True)
-        results = [_batch_result(serving, outcome, top_k or settings.top_k, logits, started) for outcome in outcomes]
+        outcomes = await asyncio.gather(*_submit(serving, images, request), return_exceptions=True)
+        results = [_batch_result(outcome, top_k or settings.top_k, logits, started) for outcome in outcomes]
         failed = sum(isinstance(outcome, BaseException) for outcome in outcomes)
         return JSONResponse({"results": results, "failed": failed, "latency_ms": _milliseconds_since(started)})
 
     @app.get("/model", response_model=ServedModel)
     async def model() -> ServedModel:
         """The model that answers, its classes and its identities."""
-        return worker().model
+        return worker().about
+
+    add_feedback_routes(app, lambda: worker().feedbacks)
 
     @app.get("/", include_in_schema=False)
     async def front_door() -> RedirectResponse:
@@ -78,18 +72,19 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
     return app
 
 
-def _submit(serving: Worker, images: list[bytes]) -> "list[asyncio.Future[Prediction]]":
+def _submit(serving: Worker, images: list[bytes], request: Request) -> "list[asyncio.Future[Prediction]]":
+    client = str(getattr(request.state, "client", ""))
     try:
-        return serving.batcher.submit(images)
+        return serving.batcher.submit([Ask(str(serving.ids.next()), image, client) for image in images])
     except QueueFullError as error:
         hint = "Try again after the seconds in Retry-After; start more workers if it stays."
         raise Refusal(503, "overloaded", f"Too many images wait: {error}.", hint, {"Retry-After": "1"}) from error
 
 
-def _answer(serving: Worker, prediction: "Prediction", top_k: int, logits: bool, started: float) -> dict[str, Any]:
+def _answer(prediction: "Prediction", top_k: int, logits: bool, started: float) -> dict[str, Any]:
     scores = [{"label": label, "confidence": round(value, DIGITS)} for label, value in prediction.top(top_k)]
     answer = {
-        "prediction_id": str(serving.ids.next()),
+        "prediction_id": prediction.id,
         **scores[0],
         "top_k": scores,
         "model_id": prediction.model_id,
@@ -100,12 +95,12 @@ def _answer(serving: Worker, prediction: "Prediction", top_k: int, logits: bool,
     return answer
 
 
-def _batch_result(serving: Worker, outcome: Any, top_k: int, logits: bool, started: float) -> dict[str, Any]:
+def _batch_result(outcome: Any, top_k: int, logits: bool, started: float) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         return outcome.body
     if isinstance(outcome, BaseException):
         raise outcome
-    return _answer(serving, outcome, top_k, logits, started)
+    return _answer(outcome, top_k, logits, started)
 
 
 def _milliseconds_since(started: float) -> float:

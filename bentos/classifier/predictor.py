@@ -1,30 +1,33 @@
-"""Bytes in, predictions out: the one `decode()`, the model's own preprocessing, and the model. Runs on one thread.
+"""Images in, predictions out: the one `decode()`, the model's own preprocessing, and the model. Runs on one thread.
 
 This module imports torch, so the service imports it in each worker only.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.classifier.ask import Ask
+from bentos.classifier.bundle import Bundle, Standing
 from bentos.classifier.errors import Refusal
-from bentos.classifier.image_header import ACCEPTED, checked_pixels
-from flywheel.data.decode import UndecodableImage, decode
-from flywheel.model.inference import Classifier, softmax
+from bentos.classifier.image_header import ACCEPTED, Header, checked_header
+from flywheel.data.decode import UndecodableImage, decode, image_id
+from flywheel.data.measurements import measurable
+from flywheel.model.inference import softmax
 from flywheel.model.preprocessing import pack
 
 log = logging.getLogger(__name__)
 
-WARM_UP_BATCHES = (1, 8, 64)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One image's answer. It names the model that gave it, since the champion may change between two batches."""
 
+    id: str
     model_id: str
     classes: tuple[str, ...]
     logits: NDArray[np.float32]  # [C], calibrated
@@ -32,47 +35,93 @@ class Prediction:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k likeliest classes; equal ones in the order of the class list."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        order = np.argsort(-self.probabilities, kind="stable")[:k].tolist()
         return [(self.classes[position], float(self.probabilities[position])) for position in order]
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An image that was decoded: as each model takes it, and what the prediction log needs of it."""
+
+    ask: Ask
+    header: Header
+    on_trial: bool  # whether the canary answers it
+    packed: NDArray[np.uint8]  # [1, S, S, 3] for the model that answers
+    for_shadow: NDArray[np.uint8] | None  # the same for the shadow, where it looks at this one
+    pixels: NDArray[np.uint8]  # [H, W, 3], decoded; averaged down where it is large
+    image_id: str  # empty where the pixels are all there, and the log can compute it
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A batch as one model answered it, for the prediction log."""
+
+    bundle: Bundle
+    shadow: Bundle | None
+    at: int  # microseconds since 1970
+    seen: list[Seen]
+    probabilities: NDArray[np.float32]  # [N, C]
+    embeddings: NDArray[np.float32]  # [N, D]
+
+
 class Predictor:
-    """One loaded model and the limit on what it decodes."""
+    """Who stands, the limit on what is decoded, and where answers are recorded."""
 
-    def __init__(self, classifier: Classifier, most_pixels: int) -> None:
-        self.classifier = classifier
+    def __init__(
+        self, standing: Standing, most_pixels: int, record: Callable[[Answered], None] = lambda _: None
+    ) -> None:
+        self.standing = standing  # replaced as a whole, by one store
         self.most_pixels = most_pixels
+        self.record = record
 
-    def warm_up(self) -> None:
-        """The first batch of each size pays for the allocations; it should not be a client's."""
-        size = self.classifier.model.preprocessing.size
-        for images in WARM_UP_BATCHES:
-            self.classifier.predict_packed(np.zeros((images, size, size, 3), np.uint8))
+    def predict(self, asks: Sequence[Ask]) -> list[Prediction | Exception]:
+        """One result an image, in order; one that can't be read gets a Refusal and leaves its neighbours alone."""
+        standing = self.standing  # read once: one batch knows one champion
+        found = [self._see(ask, standing) for ask in asks]
+        champions = [each for each in found if isinstance(each, Seen) and not each.on_trial]
+        canarys = [each for each in found if isinstance(each, Seen) and each.on_trial]
+        answers = {False: self._answer(standing.champion, standing, champions)}
+        if standing.trial is not None:
+            answers[True] = self._answer(standing.trial, standing, canarys)
+        return [each if isinstance(each, Exception) else next(answers[each.on_trial]) for each in found]
 
-    def predict(self, files: Sequence[bytes]) -> list[Prediction | Exception]:
-        """One result a file, in order; a file that can't be read gets a Refusal and leaves its neighbours alone."""
-        classifier = self.classifier  # read once: one batch is one model's
-        packed = [self._pack(file, classifier) for file in files]
-        readable = [image for image in packed if not isinstance(image, Exception)]
-        if not readable:
-            return [image for image in packed if isinstance(image, Exception)]
-        logits = classifier.predict_packed(np.concatenate(readable)).logits
-        answers = zip(logits, softmax(logits), strict=True)
-        model = classifier.model
-        return [
-            image if isinstance(image, Exception) else Prediction(model.id, model.classes, *next(answers))
-            for image in packed
-        ]
+    def _answer(self, bundle: Bundle, standing: Standing, seen: list[Seen]) -> Iterator[Prediction]:
+        if not seen:
+            return iter(())
+        outputs = bundle.classifier.predict_packed(np.concatenate([each.packed for each in seen]))
+        probabilities = softmax(outputs.logits)
+        model = bundle.classifier.model
+        shadow = standing.trial if any(each.for_shadow is not None for each in seen) else None
+        now = time.time_ns() // 1000
+        self.record(Answered(bundle, shadow, now, seen, probabilities, outputs.embeddings))
+        return iter(
+            [
+                Prediction(each.ask.id, model.id, model.classes, logits, probability)
+                for each, logits, probability in zip(seen, outputs.logits, probabilities, strict=True)
+            ]
+        )
 
-    def _pack(self, file: bytes, classifier: Classifier) -> NDArray[np.uint8] | Exception:
-        """uint8[1, S, S, 3]. Packed one by one: a batch of photographs at full size would fill the memory."""
+    def _see(self, ask: Ask, standing: Standing) -> Seen | Exception:
+        """Packed one by one: a batch of photographs at full size would fill the memory."""
         try:
-            checked_pixels(file, self.most_pixels)
-            return pack([decode(file)], classifier.model.preprocessing)
+            header, pixels = self._pixels(ask.content)
+            on_trial, shadowed = standing.plays(ask.client.encode() or bytes(ask.content))
+            trial = standing.trial or standing.champion
+            bundle = trial if on_trial else standing.champion
+            packed = pack([pixels], bundle.classifier.model.preprocessing)
+            for_shadow = pack([pixels], trial.classifier.model.preprocessing) if shadowed else None
+            small = measurable(pixels)
+            identity = "" if small is pixels else image_id(pixels)
+            return Seen(ask, header, on_trial, packed, for_shadow, small, identity)
         except Refusal as refusal:
             return refusal
         except UndecodableImage as error:
             return Refusal(422, "undecodable_image", f"The image can't be decoded: {error}", ACCEPTED)
         except Exception:  # the border: whatever a decoder does on hostile bytes, it is this one image's failure
-            log.exception("an image of %d bytes failed outside decode's own checks", len(file))
+            log.exception("an image of %d bytes failed outside decode's own checks", len(ask.content))
             return Refusal(422, "undecodable_image", "The image can't be decoded.", ACCEPTED)
+
+    def _pixels(self, content: bytes | NDArray[np.uint8]) -> tuple[Header, NDArray[np.uint8]]:
+        if isinstance(content, np.ndarray):
+            return Header("pixels", content.shape[1], content.shape[0]), content
+        return checked_header(content, self.most_pixels), decode(content)

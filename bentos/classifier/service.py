@@ -9,12 +9,10 @@ from pathlib import Path
 
 import bentoml
 
-from bentos.classifier.answers import ServedModel
-from bentos.classifier.app import Worker, make_app
-from bentos.classifier.batcher import MicroBatcher
+from bentos.classifier.app import make_app
 from bentos.classifier.guard import BodyLimit, OneErrorShape
-from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.worker import Worker
 
 MODEL_ALIAS = "trained"  # tasks/packaging.py ties it to one version in the Bento
 
@@ -37,23 +35,19 @@ class Classifier:
     def __init__(self) -> None:
         import torch
 
-        from bentos.classifier.predictor import Predictor
-        from flywheel.model.inference import load_model
+        from bentos.classifier.start import start_worker
 
         torch.set_num_threads(1)  # cores are used by workers; two threads on one core spin against each other
         stored = bentoml.models.get(MODEL_ALIAS)
-        predictor = Predictor(load_model(Path(stored.path)), settings.most_pixels)
-        predictor.warm_up()
-        batcher = MicroBatcher(predictor.predict, settings.largest_batch, settings.longest_queue)
-        model = ServedModel.of(predictor.classifier.model, stored.info.labels)
-        self.worker = Worker(batcher, model, PredictionIds())
+        tag = str(Classifier.bento.tag) if Classifier.bento else ""
+        self.worker = start_worker(Path(stored.path), tag, stored.info.labels, stored.info.metadata, settings)
         _bound[:] = [self.worker]
         gc.collect()
         gc.freeze()  # a full collection over torch's objects would stop the worker for 0.3 s
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        self.worker.batcher.close()
+        self.worker.close()
 
 
 Classifier.add_asgi_middleware(OneErrorShape)

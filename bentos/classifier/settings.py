@@ -38,6 +38,18 @@ class ServiceSettings(BaseSettings):
     most_images: int = Field(default=64, ge=1, le=4096, description="Images in one /classify_batch request.")
     longest_queue: int = Field(default=256, ge=1, description="Images that wait in a worker; more are answered 503.")
     largest_batch: int = Field(default=64, ge=1, le=4096, description="Images that go through the model at once.")
+    log: bool = Field(default=True, description="Whether every prediction is recorded.")
+    follow: bool = Field(
+        default=True, description="Whether the ledger's champion is served; needs FLYWHEEL_HOME, where its models lie."
+    )
+    kept_share: float = Field(default=0.05, ge=0, le=1, description="Of all predictions, whose image is kept.")
+    most_kept: int = Field(
+        default=1024**3, ge=0, description="Bytes of kept images; the oldest go first, those asked about never."
+    )
+    ask_below: float = Field(
+        default=0.5, ge=0, le=1, description="Confidence below which an image's label is asked for."
+    )
+    most_asked: int = Field(default=100, ge=0, description="Labels that are asked for at once.")
     top_k: int = Field(default=5, ge=1, description="Classes in an answer, where the client doesn't say.")
 
     @model_validator(mode="after")

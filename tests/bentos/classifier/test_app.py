@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from bentos.classifier.answers import ServedModel
-from bentos.classifier.app import Worker, make_app
+from bentos.classifier.app import make_app
+from bentos.classifier.ask import Ask
 from bentos.classifier.batcher import MicroBatcher
+from bentos.classifier.bundle import Bundle, Standing
 from bentos.classifier.guard import BodyLimit
 from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.predictor import Predictor
 from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.worker import Worker
 from flywheel.data.decode import decode
 from flywheel.model.inference import Classifier, softmax
 
@@ -28,10 +30,10 @@ SETTINGS = ServiceSettings(
 
 
 @pytest.fixture(scope="module")
-def client(classifier: Classifier) -> Iterator[TestClient]:
-    predictor = Predictor(classifier, SETTINGS.most_pixels)
+def client(bundle: Bundle) -> Iterator[TestClient]:
+    predictor = Predictor(Standing(bundle), SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, SETTINGS.largest_batch, SETTINGS.longest_queue)
-    worker = Worker(batcher, ServedModel.of(classifier.model, {"evaluation": "eval-1"}), PredictionIds())
+    worker = Worker(predictor, batcher, PredictionIds())
     app = BodyLimit(make_app(lambda: worker, SETTINGS), SETTINGS.largest_body, SETTINGS.most_held)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
@@ -228,10 +230,10 @@ def test_a_batch_that_is_no_form_is_refused(client: TestClient) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_full_queue_answers_503_with_retry_after(classifier: Classifier) -> None:
-    predictor = Predictor(classifier, SETTINGS.most_pixels)
+def test_a_full_queue_answers_503_with_retry_after(bundle: Bundle) -> None:
+    predictor = Predictor(Standing(bundle), SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, largest_batch=4, longest_queue=1)
-    worker = Worker(batcher, ServedModel.of(classifier.model, {}), PredictionIds())
+    worker = Worker(predictor, batcher, PredictionIds())
     with TestClient(make_app(lambda: worker, SETTINGS)) as client:
         response = client.post("/classify_batch", files=[("images", JPEG)] * 2)
     assert response.status_code == 503
@@ -239,11 +241,11 @@ def test_a_full_queue_answers_503_with_retry_after(classifier: Classifier) -> No
     assert response.json()["error"]["code"] == "overloaded"
 
 
-def test_a_failure_of_the_model_is_a_500_that_tells_nothing_of_the_inside(classifier: Classifier) -> None:
-    def broken(files: list[bytes]) -> list[Any]:
+def test_a_failure_of_the_model_is_a_500_that_tells_nothing_of_the_inside(bundle: Bundle) -> None:
+    def broken(asks: list[Ask]) -> list[Any]:
         raise MemoryError("secret of the inside")
 
-    worker = Worker(MicroBatcher(broken, 4, 4), ServedModel.of(classifier.model, {}), PredictionIds())
+    worker = Worker(Predictor(Standing(bundle), 1), MicroBatcher(broken, 4, 4), PredictionIds())
     with TestClient(make_app(lambda: worker, SETTINGS), raise_server_exceptions=False) as client:
         response = client.post("/classify", files={"image": JPEG})
     assert response.status_code == 500

@@ -10,7 +10,7 @@ import pytest
 from flywheel.settings import PROJECT
 from tasks.bento_contents import shipped_files
 
-NOT_IN_THE_BENTO = ["prefect", "wandb", "great_expectations", "pandas", "sklearn", "matplotlib", "sqlalchemy", "faiss"]
+NOT_IN_THE_BENTO = ["prefect", "wandb", "great_expectations", "pandas", "sklearn", "matplotlib", "faiss"]
 
 BLOCKED_IMPORT = f"""
 import sys
@@ -52,7 +52,7 @@ def test_the_process_that_starts_workers_imports_no_torch(shipped: Path) -> None
 
 def test_a_worker_runs_on_the_shipped_files_and_packages_alone(shipped: Path) -> None:
     code = (
-        "import bentos.classifier.predictor, flywheel.model.inference as inference, flywheel.model.architecture as a\n"
+        "import bentos.classifier.start, flywheel.model.inference as inference, flywheel.model.architecture as a\n"
         "a.create('airbench_small', 3, 32)\n"
         "print(inference.__file__)"
     )

@@ -1,0 +1,81 @@
+"""How a worker comes to its model, its log and its champion. This module imports torch: workers only."""
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bentos.classifier.answers import ServedModel
+from bentos.classifier.batcher import MicroBatcher
+from bentos.classifier.bundle import Standing, load_bundle
+from bentos.classifier.feedback import Feedbacks
+from bentos.classifier.kept_images import KeptImages
+from bentos.classifier.prediction_id import PredictionIds
+from bentos.classifier.prediction_log import Keeping, PredictionLogger
+from bentos.classifier.predictor import Predictor
+from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.spool import Spool
+from bentos.classifier.watch import Watch, new_serving
+from bentos.classifier.worker import Worker
+from flywheel.ledger import open_ledger
+from flywheel.ledger.database import database_url, shown
+from flywheel.ledger.predictions import PredictionLog, open_predictions
+from flywheel.model.folder import read_model
+from flywheel.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def start_worker(
+    folder: Path, tag: str, labels: Mapping[str, str], metrics: Mapping[str, Any], settings: ServiceSettings
+) -> Worker:
+    """A worker with the model of its own Bento, or with the ledger's champion where one is followed.
+
+    Raises ModelError where the Bento's own model is damaged or answers otherwise than when it was trained.
+    """
+    model = read_model(folder)
+    serving = new_serving(model.task_id, model.id, tag)
+    own = load_bundle(folder, serving, ServedModel.of(model, labels, metrics, tag))
+    predictor = Predictor(Standing(own), settings.most_pixels)
+    batcher = MicroBatcher(predictor.predict, settings.largest_batch, settings.longest_queue)
+    if not settings.log:
+        return Worker(predictor, batcher, PredictionIds())
+    place = log_settings()
+    opener = partial(open_predictions, place, hasty=True)
+    images = KeptImages(place.paths.predicted, settings.most_kept, lambda: _waited_for(opener))
+    keeping = Keeping(images, settings.kept_share, settings.ask_below, settings.most_asked)
+    logger = PredictionLogger(opener, Spool(place.paths.spool), keeping)
+    predictor.record = logger.record
+    logger.enter(serving)
+    feedbacks = Feedbacks(opener, images, model.task_id, model.classes, logger.flush)
+    watch = None
+    if settings.follow and has_home():
+        watch = Watch(predictor, place.paths, partial(open_ledger, place), opener, logger.enter)
+        watch.look()
+        watch.start()
+    url = shown(database_url(place.ledger_url))
+    log.info("predictions go to %s; %s", url, "the ledger's champion answers" if watch else "the Bento's model answers")
+    return Worker(predictor, batcher, PredictionIds(), logger, url, feedbacks, watch)
+
+
+def has_home() -> bool:
+    """Whether models of other Bentos can be found."""
+    return bool(os.environ.get("FLYWHEEL_HOME"))
+
+
+def log_settings() -> Settings:
+    """Where the log lies: as the environment says, else in the user's own state folder, as a Bento runs anywhere."""
+    if has_home():
+        return Settings()
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Settings(home=Path(state) / "flywheel")
+
+
+def _waited_for(opener: partial[PredictionLog]) -> set[str]:
+    predictions = opener()
+    try:
+        return predictions.images_to_keep()
+    finally:
+        predictions.close()
