@@ -91,7 +91,8 @@ class PredictionLogger:
         self._images = self._bytes = 0  # that wait
         self._busy = False
         self._changed = threading.Condition()
-        self._entered: dict[int, Serving] = {}  # not yet in the database
+        self._servings: dict[int, Serving] = {}  # all of this worker
+        self._entered: dict[int, Serving] = {}  # those not yet in the database
         self._state = LogState(0, 0, 0, 0, "")
         self._retry_at = 0.0
         self._asked = (0.0, 0)  # when it was counted, and how many
@@ -106,11 +107,14 @@ class PredictionLogger:
     def enter(self, serving: Serving) -> None:
         """A model begins to answer in this worker, or was refused."""
         with self._changed:
-            self._entered[serving.id] = serving
+            self._servings[serving.id] = self._entered[serving.id] = serving
             self._changed.notify()
 
     def record(self, answered: Answered) -> None:
         """Hands a batch over. Measured here and now only where so many large images wait that memory would suffer."""
+        for bundle in filter(None, (answered.bundle, answered.shadow)):
+            if bundle.serving.id not in self._servings:
+                self.enter(bundle.serving)
         count = len(answered.seen)
         size = sum(each.pixels.nbytes + len(each.ask.content) for each in answered.seen)
         if self._images + count > MOST_WAITING:
@@ -198,7 +202,7 @@ class PredictionLogger:
         if not rows:
             return
         try:
-            self._spool.append(entered, rows)
+            self._spool.append([self._servings[each] for each in {row.serving_id for row in rows}], rows)
         except TROUBLES as error:
             log.error("%d predictions are lost: neither database nor disk takes them (%s)", len(rows), error)
             self._drop(len(rows))
@@ -222,12 +226,14 @@ class PredictionLogger:
         return self._database
 
     def _put_off(self, error: Exception) -> None:
-        """The database is left alone for a moment; its connections may be dead, so they are closed."""
+        """The database is left alone for a moment; its connections may be dead, so they are closed. The next one may be
+        another, which knows nobody here."""
         trouble = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
         if not self._state.trouble:
             log.warning("the prediction log's database does not answer, rows go to %s: %s", self._spool.file, trouble)
         with self._changed:
             self._state = replace(self._state, trouble=trouble)
+            self._entered = dict(self._servings)
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if self._database is not None:
             with contextlib.suppress(SQLAlchemyError):
