@@ -46,6 +46,7 @@ def write_model(folder: Path, seed: int) -> TrainedModel:
         weights_sha256=list_files(folder, [WEIGHTS])[WEIGHTS],
         train_seconds=1.0,
         images_per_second=1.0,
+        temperature=0.1,  # drawn weights hardly tell images apart
     )
     write_manifest(folder, model, list_files(folder, [WEIGHTS]), {})
     images = np.random.default_rng(seed).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)

@@ -50,7 +50,9 @@ class Logged:
 
     def __init__(self, bundle: Bundle, folder: Path, keeping: Keeping | None = None) -> None:
         self.url = f"sqlite:///{folder / 'db' / 'ledger.db'}"
-        self.logger = PredictionLogger(partial(open_predictions, self.url, hasty=True), Spool(folder / "spool"), keeping)
+        self.logger = PredictionLogger(
+            partial(open_predictions, self.url, hasty=True), Spool(folder / "spool"), keeping
+        )
         self.logger.enter(bundle.serving)
         self.predictor = Predictor(Standing(bundle), 10**6, self.logger.record)
 
