@@ -21,7 +21,7 @@ PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LAR
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML PEER_TIMM
+KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES URL PREDICTION SHARE TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML PEER_TIMM
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
@@ -29,7 +29,7 @@ endif
 
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay explain rollback promote \
+.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay explain rollback promote canary shadow end-trial \
 	verify-ledger migrate bench lock test test-all check docs format clean
 
 help: ## list the targets
@@ -58,8 +58,8 @@ down: $(STAMP) ## end what `make up` started
 status: $(STAMP) ## server, worker, deployments, last and next runs
 	@exec $(PYTHON) -m deployments.status
 
-predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another model)
-	@exec $(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK)
+predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another, URL= of a service)
+	@exec $(PYTHON) -m tasks.predict $(call given,IMAGE IMAGES MODEL TASK URL)
 
 visualize: $(STAMP) ## draw a model's figures and report again from its records (MODEL=, else the champion)
 	@exec $(PYTHON) -m tasks.visualize $(call given,MODEL)
@@ -82,14 +82,23 @@ gate-plan: $(STAMP) ## what a gate policy (POLICY=file.yaml) can tell with IMAGE
 replay: $(STAMP) ## judge all recorded gates again, under their own policy or POLICY=file.yaml
 	@$(PYTHON) -m flywheel.commands replay $(call given,POLICY)
 
-explain: $(STAMP) ## what came from what, each thing checked by its hash (MODEL= or IMAGE=, else the champion)
-	@$(PYTHON) -m flywheel.commands explain $(call given,MODEL IMAGE TASK)
+explain: $(STAMP) ## what came from what, each thing checked by its hash (MODEL=, IMAGE= or PREDICTION=, else the champion)
+	@$(PYTHON) -m flywheel.commands explain $(call given,MODEL IMAGE PREDICTION TASK)
 
 rollback: $(STAMP) ## bring the champion before the current one back (REASON="..." TASK=)
 	@$(PYTHON) -m flywheel.commands rollback $(call given,REASON TASK)
 
 promote: $(STAMP) ## make a model champion past its gate, by your own decision (MODEL= REASON="..." BENTO=)
 	@$(PYTHON) -m flywheel.commands promote $(call given,MODEL REASON BENTO)
+
+canary: $(STAMP) ## let a model that passed answer a share of a service's requests (MODEL= SHARE=0.1)
+	@$(PYTHON) -m flywheel.commands canary $(call given,MODEL SHARE REASON)
+
+shadow: $(STAMP) ## let a model look at a share of the images; its answers go to the prediction log (MODEL= SHARE=1)
+	@$(PYTHON) -m flywheel.commands shadow $(call given,MODEL SHARE REASON)
+
+end-trial: $(STAMP) ## give all requests back to the champion
+	@$(PYTHON) -m flywheel.commands end-trial $(call given,TASK REASON)
 
 verify-ledger: $(STAMP) ## tell whether any row of the ledger was changed, removed or slipped in
 	@$(PYTHON) -m flywheel.commands verify-ledger

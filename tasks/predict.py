@@ -40,6 +40,8 @@ class FilePrediction:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 with one sentence on stderr."""
     asked = _parse(arguments)
+    if asked.url:
+        return _ask_service(asked)
     settings = Settings()
     keep_tools_at_home(settings)
     try:
@@ -50,6 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PredictError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
+    return 0
+
+
+def _ask_service(asked: argparse.Namespace) -> int:
+    from tasks.client import ServiceError, classify
+
+    if not asked.image or asked.model or asked.task:
+        print("With URL= an IMAGE= is asked about, and the service says which model answers.", file=sys.stderr)  # noqa: T201
+        return 1
+    try:
+        answer = classify(asked.image, asked.url, TOP)
+    except ServiceError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    _print_scores(answer.top, f"{asked.image.name} · {answer.model_id}")
+    print(f"prediction {answer.prediction_id}")  # noqa: T201
     return 0
 
 
@@ -98,6 +116,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--task", "--TASK", default="", metavar="ID", help="the champion of this task; the last promoted one's"
     )
+    parser.add_argument("--url", "--URL", default="", metavar="URL", help="ask the service that answers there instead")
     return parser.parse_args(arguments)
 
 
@@ -157,16 +176,20 @@ def _show(image: Path, classifier: "Classifier") -> None:
     (prediction,) = predict_files([image], classifier)
     if prediction.error:
         raise PredictError(f"{image}: {prediction.error}")
+    _print_scores(prediction.top, f"{image.name} · {classifier.model.id}")
+
+
+def _print_scores(top: Sequence[tuple[str, float]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        for label, score in prediction.top:
+        for label, score in top:
             console.print(f"{score:.4f}  {label}", markup=False, soft_wrap=True)
         return
-    table = Table("class", "probability", "", title=f"{image.name} · {classifier.model.id}")
-    for label, score in prediction.top:
+    table = Table("class", "probability", "", title=title)
+    for label, score in top:
         table.add_row(label, f"{score:.4f}", "█" * round(30 * score))
     console.print(table)
 

@@ -1,4 +1,7 @@
-"""`make serve`: the champion's Bento by `bentoml serve`, on loopback, in place of this process."""
+"""`make serve`: the champion's Bento by `bentoml serve`, on loopback, in place of this process.
+
+It follows the ledger from there: a promotion or a rollback is answered within two seconds, without a restart.
+"""
 
 import argparse
 import os
@@ -25,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is no champion to serve yet. Run 'make run' first.", file=sys.stderr)  # noqa: T201
         return 1
     keep_tools_at_home(settings)
+    os.environ |= {"FLYWHEEL_HOME": str(settings.paths.home), "FLYWHEEL_DATABASE_URL": settings.ledger_url}
     os.environ["BENTOML_HOME"] = str(settings.paths.bentoml)  # where packaging puts it, whatever the shell has set
     print(f"Serving {champion.bento_tag} ({champion.model_id}) on http://127.0.0.1:{port}", flush=True)  # noqa: T201
     command = [sys.executable, "-m", "bentoml", "serve", champion.bento_tag, "--host", "127.0.0.1", "--port", port]

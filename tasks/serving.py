@@ -61,10 +61,12 @@ def served(tag: str, bentoml_home: Path, timeout: float, environment: Mapping[st
 
 
 def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """Without PYTHONPATH: the Bento's own files are what runs; and without the limits of the operator's own service."""
-    foreign = ("PYTHONPATH", "FLYWHEEL_SERVICE_")
+    """Without PYTHONPATH: the Bento's own files are what runs. Without the operator's own settings: it answers with its
+    own model, and what it is asked here is no traffic, so it is not logged."""
+    foreign = ("PYTHONPATH", "FLYWHEEL_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**inherited, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **extra}
+    own = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "FLYWHEEL_SERVICE_LOG": "false"}
+    return {**inherited, **own, **extra}
 
 
 def _free_port() -> int:

@@ -33,6 +33,7 @@ RUN_HERE = {
     "make predict IMAGES=/path/to/folder": "test_predict_a_folder",
     "make serve": "test_serve_and_ask",
     "curl -F image=@photo.jpg http://127.0.0.1:3000/classify": "test_serve_and_ask",
+    "make predict IMAGE=photo.jpg URL=http://127.0.0.1:3000": "test_serve_and_ask",
     "make gate-plan IMAGES=8000": "test_the_gate_can_be_asked",
     "make decisions": "test_the_gate_can_be_asked",
     "make replay": "test_the_gate_can_be_asked",
@@ -247,6 +248,16 @@ def test_serve_and_ask(finished_run: str, make: Make, workspace: Path, free_port
         answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
         assert '"label"' in answer
         assert re.search(r'"model_id": ?"model-[0-9a-f]{12}"', answer)
+        by_url = make("predict", f"IMAGE={image}", f"URL=http://127.0.0.1:{free_port}")
+        assert len(re.findall(r"^[01]\.\d{4}  \d$", by_url.stdout, re.MULTILINE)) == 5, by_url.stderr
+        (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        snippet = snippet.replace(":3000", f":{free_port}").replace("photo.jpg", str(image)).replace('"cat"', '"7"')
+        subprocess.run([sys.executable, "-c", snippet], check=True, timeout=60)
+        prediction = json.loads(answer)["prediction_id"]
+        explained = make("explain", f"PREDICTION={prediction}")
+        assert explained.returncode == 0, explained.stdout + explained.stderr
+        for told in (prediction, "champion of task", "trained on dataset version", "read from source digits"):
+            assert told in explained.stdout
     finally:
         family = psutil.Process(server.pid).children(recursive=True)
         server.terminate()

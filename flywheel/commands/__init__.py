@@ -5,7 +5,8 @@ from flywheel.commands import (  # each adds its commands, in the order of 'flyw
     gates,
     proving,
     reading,
+    trials,
 )
 from flywheel.commands.output import app
 
-__all__ = ["app", "deciding", "gates", "proving", "reading"]
+__all__ = ["app", "deciding", "gates", "proving", "reading", "trials"]

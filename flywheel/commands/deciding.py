@@ -66,4 +66,4 @@ def _show(release: Release, what: str, as_json: bool) -> None:
         instead = f" instead of {release.previous_id}" if release.previous_id else ""
         say(f"{release.model_id} {what}{instead}: {release.reason}")
         say(f"decision {release.decision_id} by {login_name()}, task {release.task_id}, Bento {release.bento_tag}")
-        say("A service that runs goes on with the Bento that it was started with: 'make serve' starts the champion's.")
+        say("A service that 'make serve' started answers with it within two seconds; /model tells.")

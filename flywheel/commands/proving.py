@@ -8,6 +8,7 @@ from rich.tree import Tree
 
 from flywheel.commands.output import AsJson, Task, app, console, existing_ledger, print_json, say, stop
 from flywheel.ledger import Ledger, LedgerError, migrate_ledger
+from flywheel.ledger.predictions import open_predictions
 from flywheel.lineage.node import LineageError, Node, State, troubles
 from flywheel.records import Verdict
 from flywheel.settings import Settings
@@ -59,21 +60,28 @@ def explain(
         str, typer.Option("--model", "--MODEL", help="model-…: back to its source, on to its Bentos.")
     ] = "",
     image: Annotated[str, typer.Option("--image", "--IMAGE", help="A file, or an image id: on to its models.")] = "",
+    prediction: Annotated[
+        str, typer.Option("--prediction", "--PREDICTION", help="An answer's prediction_id: back to its source.")
+    ] = "",
     task: Task = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what came from what, each thing checked by its hash; without MODEL or IMAGE, of the champion.
+    """Show what came from what, each thing checked by its hash; without one of them named, of the champion.
 
     The exit code is 1 where anything on the way is no longer as it was, or gone.
     """
-    if model and image:
-        stop("MODEL or IMAGE expected, both given.")
+    if sum(map(bool, (model, image, prediction))) > 1:
+        stop("One of MODEL, IMAGE and PREDICTION expected, several given.")
     ledger, paths = existing_ledger(), Settings().paths
     try:
         if image:
             from flywheel.lineage.image import explain_image
 
-            root = explain_image(image, ledger, paths)
+            root = explain_image(image, ledger, open_predictions(Settings()), paths)
+        elif prediction:
+            from flywheel.lineage.prediction import explain_prediction
+
+            root = explain_prediction(prediction, ledger, open_predictions(Settings()), paths)
         else:
             from flywheel.lineage.model import explain_model
 

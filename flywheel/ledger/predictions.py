@@ -195,6 +195,11 @@ class PredictionLog:
         with self._engine.begin() as connection:
             return [Label(**row._mapping) for row in connection.execute(query)]
 
+    def labels_of(self, prediction_id: str) -> list[Label]:
+        query = select(labels).where(labels.c.prediction_id == prediction_id).order_by(labels.c.position)
+        with self._engine.begin() as connection:
+            return [Label(**row._mapping) for row in connection.execute(query)]
+
     def ask(self, prediction_ids: Iterable[str], reason: str, at: datetime | None = None) -> None:
         """Ask for the labels of these predictions; one that is asked for already stays as it is."""
         moment = at or utc_now()

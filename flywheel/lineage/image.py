@@ -14,9 +14,11 @@ from flywheel.data.index import read_image_file
 from flywheel.data.originals import OriginalError, original_bytes
 from flywheel.data.versions import LEFT_OUT_FILE, ROWS, VersionError, load_version, read_left_out
 from flywheel.ledger import Ledger
+from flywheel.ledger.predictions import PredictionLog
 from flywheel.lineage.checks import check_model, check_rows
 from flywheel.lineage.model import champion_node, recorded_artifacts
 from flywheel.lineage.node import Check, LineageError, Node, State
+from flywheel.lineage.prediction import NOT_CHAINED
 from flywheel.model.folder import ModelError, read_model
 from flywheel.paths import Paths
 from flywheel.records import Side, TrainedModel
@@ -42,15 +44,18 @@ class Place:
     path: str  # in the source
 
 
-def explain_image(image: str, ledger: Ledger, paths: Paths) -> Node:
-    """Every dataset version that holds an image, with its side and label, the models of those, and where they were
-    champion. `image` is an id, its first digits, or a file. Raises LineageError where no version knows it."""
+def explain_image(image: str, ledger: Ledger, predictions: PredictionLog, paths: Paths) -> Node:
+    """Every dataset version that holds an image, with its side and label, the models of those, where they were
+    champion, and how often which model was asked about it. `image` is an id, its first digits, or a file. Raises
+    LineageError where nothing knows it."""
     wanted = _identity(image)
     places = list(_places(wanted, paths))
     left_out = list(_left_out(wanted, paths))
     known = {each.image_id for each in places} | {identity for _, identity, _ in left_out}
+    if not known and predictions.count_by_model(wanted):
+        known = {wanted}
     if len(known) != 1:
-        many = f"{len(known)} images begin so" if known else "no dataset version holds it, or has left it out"
+        many = f"{len(known)} images begin so" if known else "no dataset version and no prediction knows it"
         raise LineageError(f"{image}: {many} (image id {wanted}). Name an image of {paths.datasets} by file or id.")
     (identity,) = known
     models = _models(paths)
@@ -59,7 +64,12 @@ def explain_image(image: str, ledger: Ledger, paths: Paths) -> Node:
         Node("left out of", "dataset version", dataset, told, check_rows(dataset, paths))
         for dataset, _, told in left_out
     ]
-    return Node("", "image", identity, "", _check_original(identity, paths), tuple(children))
+    children += [
+        Node("classified by", "model", model_id, f"{count:,} times", NOT_CHAINED)
+        for model_id, count in sorted(predictions.count_by_model(identity).items())
+    ]
+    check = _check_original(identity, paths) if places or left_out else Check(State.UNCHECKED, "of no dataset version")
+    return Node("", "image", identity, "", check, tuple(children))
 
 
 def _identity(image: str) -> str:

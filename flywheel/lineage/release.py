@@ -1,12 +1,13 @@
 """What a person may do to a champion by hand; the model and its Bento must be whole before the ledger is asked."""
 
 from flywheel.ledger import Decision, Kind, Ledger
+from flywheel.ledger.predictions import Role
 from flywheel.lineage.bentos import bentos_of, check_bento
 from flywheel.lineage.checks import artifacts_of, check_model
 from flywheel.lineage.model import recorded_artifacts
 from flywheel.lineage.node import LineageError, State
 from flywheel.paths import Paths
-from flywheel.records import Release, TrainedModel
+from flywheel.records import Release, TrainedModel, Verdict
 
 
 def force_champion(model_id: str, ledger: Ledger, paths: Paths, *, reason: str, who: str, bento: str = "") -> Release:
@@ -39,6 +40,21 @@ def restore_previous(task_id: str | None, ledger: Ledger, paths: Paths, *, reaso
     _demand_bento(target.bento_tag, model, paths)
     told = reason.strip() or "No reason was given."
     return ledger.rollback(current, target, reason=told, who=who, artifacts=artifacts_of(model, paths))
+
+
+def demand_trial(model_id: str, role: Role, ledger: Ledger, paths: Paths) -> tuple[str, str]:
+    """The task and Bento of a model that may go on trial. Raises LineageError where its files are not whole, or where
+    it would answer clients and its last gate did not pass."""
+    model = _whole_model(model_id, ledger, paths)
+    gate = _last_gate(model, ledger)
+    if role is Role.CANARY and gate.verdict is not Verdict.PASS:
+        raise LineageError(
+            f"{model_id}: its gate {gate.id} ended with “{gate.verdict}”, so it answers no client: {gate.reason} "
+            "'make shadow' lets it look on."
+        )
+    tag = _newest_bento(model, paths)
+    _demand_bento(tag, model, paths)
+    return model.task_id, tag
 
 
 def _whole_model(model_id: str, ledger: Ledger, paths: Paths) -> TrainedModel:

@@ -117,4 +117,4 @@ def test_explain_of_an_image(at_home, home, tmp_path):
     missing = at_home("explain", "--IMAGE", str(tmp_path / "none.png"))
     assert missing.exit_code == 1
     assert "none.png: an image's file expected" in missing.output
-    assert "both given" in at_home("explain", "--MODEL", model, "--IMAGE", str(image)).output
+    assert "several given" in at_home("explain", "--MODEL", model, "--IMAGE", str(image)).output

@@ -19,6 +19,7 @@ from flywheel.data.versions import build_version, load_version, open_arrays
 from flywheel.evaluation.record import Predictions, write_record
 from flywheel.identity import name_of
 from flywheel.ledger import Decision, Ledger, open_ledger
+from flywheel.ledger.predictions import PredictionLog, open_predictions
 from flywheel.lineage.checks import artifacts_of
 from flywheel.model.folder import list_files, read_model, write_manifest
 from flywheel.paths import Paths
@@ -60,6 +61,10 @@ class Home:
     @property
     def ledger(self) -> Ledger:
         return open_ledger(Settings(home=self.folder, database_url=""))
+
+    @property
+    def predictions(self) -> PredictionLog:
+        return open_predictions(Settings(home=self.folder, database_url=""))
 
     @property
     def version(self) -> DatasetVersion:

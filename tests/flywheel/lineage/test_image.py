@@ -10,7 +10,7 @@ from tests.flywheel.lineage.conftest import Home, image_on
 
 
 def explained(home: Home, image: str):
-    return explain_image(image, home.ledger, home.paths)
+    return explain_image(image, home.ledger, home.predictions, home.paths)
 
 
 @pytest.mark.parametrize(("side", "role"), [(Side.FROZEN, "judged"), (Side.TRAIN, "learned by")])
@@ -64,5 +64,5 @@ def test_what_no_version_knows_is_refused_with_what_was_expected(home, image):
 
 def test_an_image_of_nobody_is_refused(home, tmp_path):
     Image.new("RGB", (9, 9), "blue").save(tmp_path / "blue.png")
-    with pytest.raises(LineageError, match="no dataset version holds it"):
+    with pytest.raises(LineageError, match="no dataset version and no prediction knows it"):
         explained(home, str(tmp_path / "blue.png"))
