@@ -1,23 +1,44 @@
 """The BentoML service: one FastAPI app mounted at `/`, one model and one inference thread a worker.
 
-`/healthz`, `/livez`, `/readyz`, `/metrics` and `/docs.json` are BentoML's own. The model is the one that the Bento was
-packaged with, under the alias `trained`.
+`/healthz`, `/livez` and `/docs.json` are BentoML's own. A worker begins with the model that the Bento was packaged with,
+under the alias `trained`.
 """
 
 import gc
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import bentoml
 
+from bentos.classifier.access import Access, read_keys
 from bentos.classifier.app import make_app
+from bentos.classifier.crew import Crew
 from bentos.classifier.guard import BodyLimit, OneErrorShape
+from bentos.classifier.metrics import Exposed, Metered, Metrics
+from bentos.classifier.rate_limit import RateLimit
+from bentos.classifier.readiness import Readiness
 from bentos.classifier.settings import ServiceSettings
 from bentos.classifier.worker import Worker
 
 MODEL_ALIAS = "trained"  # tasks/packaging.py ties it to one version in the Bento
 
+
+@dataclass
+class Shared:
+    """What a worker's middleware needs: nothing until the worker has started."""
+
+    crew: Crew | None = None
+    metrics: Metrics | None = None
+    limit: RateLimit | None = None
+
+
+log = logging.getLogger(__name__)
+
 settings = ServiceSettings()
+keys = read_keys(settings.keys.get_secret_value())
 _bound: list[Worker] = []  # one in each worker process, none in the one that starts them
+_shared = Shared()
 app = make_app(lambda: _bound[0], settings)
 
 
@@ -27,6 +48,7 @@ app = make_app(lambda: _bound[0], settings)
     traffic={"timeout": settings.timeout},
     logging={"access": {"enabled": False}},  # a line a request costs more than a small model does
     tracing={"excluded_urls": [".*"]},  # nobody collects the spans, and they halve the throughput
+    metrics={"enabled": False},  # `metrics.py` says why
 )
 @bentoml.asgi_app(app, path="/")
 class Classifier:
@@ -40,15 +62,29 @@ class Classifier:
         torch.set_num_threads(1)  # cores are used by workers; two threads on one core spin against each other
         stored = bentoml.models.get(MODEL_ALIAS)
         tag = str(Classifier.bento.tag) if Classifier.bento else ""
-        self.worker = start_worker(Path(stored.path), tag, stored.info.labels, stored.info.metadata, settings)
+        self.crew = Crew(settings.workers)
+        metrics = Metrics(self.crew.folder / "metrics")
+        limit = RateLimit(self.crew.folder / "rate", [key.id for key in keys], settings.rate, settings.burst)
+        known = (stored.info.labels, stored.info.metadata)
+        self.worker = start_worker(Path(stored.path), tag, *known, settings, metrics)
         _bound[:] = [self.worker]
+        _shared.crew, _shared.metrics, _shared.limit = self.crew, metrics, limit if settings.rate else None
+        if not keys:
+            log.warning("no API keys are set: this service answers its own machine only")
         gc.collect()
         gc.freeze()  # a full collection over torch's objects would stop the worker for 0.3 s
+        self.crew.note_ready()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         self.worker.close()
+        self.crew.leave()
 
 
+# the first is the outermost
+Classifier.add_asgi_middleware(Metered, metrics=lambda: _shared.metrics)
+Classifier.add_asgi_middleware(Access, keys=keys, limit=lambda: _shared.limit)
+Classifier.add_asgi_middleware(Exposed, metrics=lambda: _shared.metrics)
+Classifier.add_asgi_middleware(Readiness, crew=lambda: _shared.crew)
 Classifier.add_asgi_middleware(OneErrorShape)
 Classifier.add_asgi_middleware(BodyLimit, largest_body=settings.largest_body, most_held=settings.most_held)

@@ -2,7 +2,7 @@
 
 import os
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MOST_WORKERS_BY_DEFAULT = 4  # a worker holds about 800 MB, most of it torch
@@ -38,6 +38,13 @@ class ServiceSettings(BaseSettings):
     most_images: int = Field(default=64, ge=1, le=4096, description="Images in one /classify_batch request.")
     longest_queue: int = Field(default=256, ge=1, description="Images that wait in a worker; more are answered 503.")
     largest_batch: int = Field(default=64, ge=1, le=4096, description="Images that go through the model at once.")
+    keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="API keys: id:scope+scope:secret, separated by spaces, with scopes predict, feedback and admin. "
+        "Without any, the service answers its own machine only.",
+    )
+    rate: float = Field(default=0.0, ge=0, description="Requests a second that a key may make; 0: as many as it likes.")
+    burst: int = Field(default=20, ge=1, description="Requests that a key may make at once, where a rate is set.")
     log: bool = Field(default=True, description="Whether every prediction is recorded.")
     follow: bool = Field(
         default=True, description="Whether the ledger's champion is served; needs FLYWHEEL_HOME, where its models lie."

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,10 @@ from bentos.classifier.batcher import MicroBatcher
 from bentos.classifier.bundle import Standing, load_bundle
 from bentos.classifier.feedback import Feedbacks
 from bentos.classifier.kept_images import KeptImages
+from bentos.classifier.metrics import Metrics
 from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.prediction_log import Keeping, PredictionLogger
-from bentos.classifier.predictor import Predictor
+from bentos.classifier.predictor import Answered, Predictor
 from bentos.classifier.settings import ServiceSettings
 from bentos.classifier.spool import Spool
 from bentos.classifier.watch import Watch, new_serving
@@ -29,7 +31,12 @@ log = logging.getLogger(__name__)
 
 
 def start_worker(
-    folder: Path, tag: str, labels: Mapping[str, str], metrics: Mapping[str, Any], settings: ServiceSettings
+    folder: Path,
+    tag: str,
+    labels: Mapping[str, str],
+    measured: Mapping[str, Any],
+    settings: ServiceSettings,
+    metrics: Metrics,
 ) -> Worker:
     """A worker with the model of its own Bento, or with the ledger's champion where one is followed.
 
@@ -37,8 +44,8 @@ def start_worker(
     """
     model = read_model(folder)
     serving = new_serving(model.task_id, model.id, tag)
-    own = load_bundle(folder, serving, ServedModel.of(model, labels, metrics, tag))
-    predictor = Predictor(Standing(own), settings.most_pixels)
+    own = load_bundle(folder, serving, ServedModel.of(model, labels, measured, tag))
+    predictor = Predictor(Standing(own), settings.most_pixels, partial(_count, metrics))
     batcher = MicroBatcher(predictor.predict, settings.largest_batch, settings.longest_queue)
     if not settings.log:
         return Worker(predictor, batcher, PredictionIds())
@@ -46,18 +53,30 @@ def start_worker(
     opener = partial(open_predictions, place, hasty=True)
     images = KeptImages(place.paths.predicted, settings.most_kept, lambda: _waited_for(opener))
     keeping = Keeping(images, settings.kept_share, settings.ask_below, settings.most_asked)
-    logger = PredictionLogger(opener, Spool(place.paths.spool), keeping)
-    predictor.record = logger.record
-    logger.enter(serving)
+    logger = PredictionLogger(opener, Spool(place.paths.spool), keeping, metrics.dropped.inc)
+    predictor.record = partial(_count_and_log, metrics, logger)
+    metrics.watch_log(lambda: (logger.state.waiting, logger.state.spooled))
     feedbacks = Feedbacks(opener, images, model.task_id, model.classes, logger.flush)
     watch = None
     if settings.follow and has_home():
-        watch = Watch(predictor, place.paths, partial(open_ledger, place), opener, logger.enter)
+        watch = Watch(predictor, place.paths, partial(open_ledger, place), opener, logger.enter, metrics.swaps.inc)
         watch.look()
         watch.start()
     url = shown(database_url(place.ledger_url))
     log.info("predictions go to %s; %s", url, "the ledger's champion answers" if watch else "the Bento's model answers")
     return Worker(predictor, batcher, PredictionIds(), logger, url, feedbacks, watch)
+
+
+def _count(metrics: Metrics, answered: Answered) -> None:
+    metrics.batch_images.observe(len(answered.seen))
+    serving, classes = answered.bundle.serving, answered.bundle.classifier.model.classes
+    for place, count in Counter(answered.probabilities.argmax(1).tolist()).items():
+        metrics.predictions.labels(serving.model_id, serving.role.value, classes[place]).inc(count)
+
+
+def _count_and_log(metrics: Metrics, logger: PredictionLogger, answered: Answered) -> None:
+    logger.record(answered)
+    _count(metrics, answered)
 
 
 def has_home() -> bool:

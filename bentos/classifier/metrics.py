@@ -1,0 +1,165 @@
+"""What the service counts, for Prometheus: all workers together, whichever of them is asked.
+
+BentoML's own metrics are off: they keep a series for every path that anybody ever asked for, so a scanner could fill
+the memory; and their files are shared by all services of one BentoML home, each of which wipes them when it starts.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PATH = "/metrics"
+ROUTES = ("/classify", "/classify_batch", "/feedback", "/queue", "/model", PATH, "/healthz", "/livez", "/readyz")
+IMAGE_ROUTE = "/queue/{prediction_id}/image"
+OTHER = "other"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+REFRESH_SECONDS = 1.0
+
+
+class Metrics:
+    """One a worker. `folder` is where all workers of the service write; it must be named before the Prometheus client
+    is imported, which is why that happens in here."""
+
+    def __init__(self, folder: Path | None) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        import prometheus_client as prometheus
+
+        self._folder = folder
+        registry = prometheus.CollectorRegistry()
+        self._registry = registry
+        counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
+        self.requests = counter(
+            "flywheel_requests", "Requests by route and status.", ["route", "status"], registry=registry
+        )
+        self.seconds = histogram(
+            "flywheel_request_seconds", "Time to answer, by route.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.batch_images = histogram(
+            "flywheel_batch_images", "Images that went through the model at once.", buckets=IMAGES, registry=registry
+        )
+        self.predictions = counter(
+            "flywheel_predictions",
+            "Answers by model, role and class.",
+            ["model_id", "role", "label"],
+            registry=registry,
+        )
+        self.swaps = counter("flywheel_swaps", "Times that a worker changed its champion.", registry=registry)
+        self.dropped = counter("flywheel_log_dropped_rows", "Predictions that are not on record.", registry=registry)
+        self.waiting = gauge(
+            "flywheel_log_waiting_rows", "Rows in memory.", multiprocess_mode="livesum", registry=registry
+        )
+        self.spooled = gauge(
+            "flywheel_log_spooled_rows",
+            "Rows on this machine's disk, until the database answers again.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.resident = gauge(
+            "flywheel_workers_resident_bytes", "Of all workers.", multiprocess_mode="livesum", registry=registry
+        )
+        self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._refreshed = 0.0
+        self._log_state: Callable[[], tuple[int, int]] = lambda: (0, 0)
+
+    def watch_log(self, state: Callable[[], tuple[int, int]]) -> None:
+        """Where rows in memory and on disk are asked from."""
+        self._log_state = state
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        series = self._series.get((route, status))
+        if series is None:
+            series = self.requests.labels(route, str(status)), self.seconds.labels(route)
+            self._series[route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """This worker's gauges."""
+        self._refreshed = time.monotonic()
+        waiting, spooled = self._log_state()
+        self.waiting.set(waiting)
+        self.spooled.set(spooled)
+        self.resident.set(self._process.memory_info().rss)
+
+    def text(self) -> bytes:
+        """All workers' numbers; those of the moment without the workers that are dead."""
+        import prometheus_client as prometheus
+        from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+        self.refresh()
+        if self._folder is None:
+            return bytes(prometheus.generate_latest(self._registry))
+        for file in self._folder.glob("gauge_live*_*.db"):
+            pid = file.stem.rpartition("_")[2]
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                with contextlib.suppress(FileNotFoundError):
+                    mark_process_dead(int(pid), str(self._folder))
+        registry = prometheus.CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))
+        return bytes(prometheus.generate_latest(registry))
+
+    @cached_property
+    def _process(self) -> psutil.Process:
+        return psutil.Process()
+
+
+def route_of(path: str) -> str:
+    """A name out of few, whatever was asked for."""
+    if path in ROUTES:
+        return path
+    return IMAGE_ROUTE if path.startswith("/queue/") and path.endswith("/image") else OTHER
+
+
+class Metered:
+    """ASGI middleware around all others: it counts refusals too."""
+
+    def __init__(self, app: ASGIApp, metrics: Callable[[], Metrics | None]) -> None:
+        self.app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics = self._metrics()
+        if scope["type"] != "http" or metrics is None:
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            metrics.answered(route_of(scope["path"]), status, time.perf_counter() - started)
+
+
+class Exposed:
+    """ASGI middleware behind the access guard: `/metrics` for all workers."""
+
+    def __init__(self, app: ASGIApp, metrics: Callable[[], Metrics | None]) -> None:
+        self.app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics = self._metrics()
+        if scope["type"] == "http" and scope["path"] == PATH and metrics is not None:
+            await Response(metrics.text(), media_type="text/plain; version=0.0.4")(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

@@ -1,0 +1,83 @@
+"""Readiness is every worker's; what workers share lies in a folder of their own."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from bentos.classifier.crew import PREFIX, STALE_SECONDS, Crew
+from bentos.classifier.metrics import Exposed, Metered, Metrics, route_of
+from bentos.classifier.readiness import Readiness
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_service_is_ready_when_all_its_workers_are(tmp_path):
+    crew = Crew(2, os.getpid(), tmp_path)
+    crew.note_ready()
+    asked = TestClient(Readiness(PlainTextResponse("the app's own"), lambda: crew))
+    response = asked.get("/readyz")
+    assert (response.status_code, response.json()["error"]["message"]) == (503, "1 of 2 workers are ready.")
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    (crew.folder / f"ready-{other.pid}").touch()
+    assert asked.get("/readyz").status_code == 200
+    other.kill()
+    deadline = time.monotonic() + 5
+    while asked.get("/readyz").status_code == 200:  # it is a zombie until it is waited for, and no worker any more
+        assert time.monotonic() < deadline
+    other.wait()
+    assert asked.get("/elsewhere").text == "the app's own"
+
+
+def test_before_the_worker_stands_it_is_not_ready():
+    assert TestClient(Readiness(PlainTextResponse(""), lambda: None)).get("/readyz").status_code == 503
+
+
+def test_the_last_worker_takes_the_folder_away_and_dead_services_are_swept(tmp_path):
+    stale, fresh = (tmp_path / f"{PREFIX}{os.getuid()}-{dead_process()}" for _ in range(2))
+    for folder in (stale, fresh):
+        folder.mkdir(exist_ok=True)
+    os.utime(stale, (time.time() - 2 * STALE_SECONDS,) * 2)
+    crew = Crew(1, os.getpid(), tmp_path)
+    assert not stale.exists()
+    assert fresh.exists()
+    crew.note_ready()
+    crew.leave()
+    assert not crew.folder.exists()
+
+
+def test_a_folder_that_others_can_reach_is_refused(tmp_path):
+    folder = tmp_path / f"{PREFIX}{os.getuid()}-{os.getpid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="this user alone"):
+        Crew(1, os.getpid(), tmp_path)
+
+
+def test_metrics_count_by_route_and_never_by_what_a_client_makes_up():
+    metrics = Metrics(None)
+
+    async def app(scope, receive, send):
+        await PlainTextResponse("", 404 if "wp-admin" in scope["path"] else 200)(scope, receive, send)
+
+    asked = TestClient(Metered(Exposed(app, lambda: metrics), lambda: metrics))
+    for number in range(20):
+        asked.get(f"/wp-admin/{number}")
+    asked.post("/classify")
+    asked.get("/queue/0199f2a4/image")
+    metrics.watch_log(lambda: (3, 4))
+    text = asked.get("/metrics").text
+    assert 'flywheel_requests_total{route="other",status="404"} 20.0' in text
+    assert 'flywheel_requests_total{route="/classify",status="200"} 1.0' in text
+    assert 'flywheel_requests_total{route="/queue/{prediction_id}/image",status="200"} 1.0' in text
+    assert "flywheel_log_waiting_rows 3.0" in text
+    assert "wp-admin" not in text
+    assert route_of("/queue/a/b/image") == "/queue/{prediction_id}/image"
