@@ -1,7 +1,7 @@
 """The BentoML service: one FastAPI app mounted at `/`, one model and one inference thread a worker.
 
-`/healthz`, `/livez` and `/docs.json` are BentoML's own. A worker begins with the model that the Bento was packaged with,
-under the alias `trained`.
+`/healthz`, `/livez` and `/docs.json` are BentoML's own. A worker begins with the model that the Bento was packaged
+with, under the alias `trained`.
 """
 
 import gc
