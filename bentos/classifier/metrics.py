@@ -6,8 +6,10 @@ the memory; and their files are shared by all services of one BentoML home, each
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,8 @@ class Metrics:
         )
         self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._refreshed = 0.0
+        self._counted: Counter[tuple[str, str, str]] = Counter()  # predictions since the last refresh
+        self._lock = threading.Lock()
         self._log_state: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def watch_log(self, state: Callable[[], tuple[int, int]]) -> None:
@@ -86,9 +90,20 @@ class Metrics:
         if time.monotonic() - self._refreshed > REFRESH_SECONDS:
             self.refresh()
 
+    def predicted(self, model_id: str, role: str, labels: Sequence[str]) -> None:
+        """A batch's answers. They reach the shared files once a second: a write for each class would cost as much as a
+        small model's forward pass."""
+        self.batch_images.observe(len(labels))
+        with self._lock:
+            self._counted.update((model_id, role, label) for label in labels)
+
     def refresh(self) -> None:
-        """This worker's gauges."""
+        """This worker's gauges, and what it has counted."""
         self._refreshed = time.monotonic()
+        with self._lock:
+            counted, self._counted = self._counted, Counter()
+        for series, count in counted.items():
+            self.predictions.labels(*series).inc(count)
         waiting, spooled = self._log_state()
         self.waiting.set(waiting)
         self.spooled.set(spooled)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -68,10 +67,9 @@ def start_worker(
 
 
 def _count(metrics: Metrics, answered: Answered) -> None:
-    metrics.batch_images.observe(len(answered.seen))
     serving, classes = answered.bundle.serving, answered.bundle.classifier.model.classes
-    for place, count in Counter(answered.probabilities.argmax(1).tolist()).items():
-        metrics.predictions.labels(serving.model_id, serving.role.value, classes[place]).inc(count)
+    labels = [classes[place] for place in answered.probabilities.argmax(1).tolist()]
+    metrics.predicted(serving.model_id, serving.role.value, labels)
 
 
 def _count_and_log(metrics: Metrics, logger: PredictionLogger, answered: Answered) -> None:
