@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
 from urllib.parse import urlsplit
 
 HEAD_END = b"\r\n\r\n"

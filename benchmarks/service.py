@@ -49,7 +49,7 @@ class Home:
         version = load_version(next(self.settings.paths.datasets.glob("ds-*")))
         arrays = open_arrays(version)
         rows = arrays.side(Side.FROZEN)[:count]
-        return [original_bytes(str(arrays.ids[row]), self.settings.paths) for row in rows]
+        return [original_bytes(self.settings.paths, str(arrays.ids[row])) for row in rows]
 
     def _run(self, module: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -2,8 +2,8 @@
 
 The inference thread hands over each batch and goes on. What comes in a twentieth of a second is written together, which
 halves what it costs; a process that is killed loses what it answered since the last commit. A database that is slow or
-gone makes the rows go to a file on this machine's disk, and from there to the database when it answers again. Only where
-memory and disk are both full is a row dropped, and counted.
+gone makes the rows go to a file on this machine's disk, and from there to the database when it answers again. Only
+where memory and disk are both full is a row dropped, and counted.
 """
 
 import contextlib
