@@ -89,8 +89,13 @@ def serving(home: Home, extra: Mapping[str, str] | None = None) -> Iterator[tupl
 
 
 def workers(service: psutil.Process) -> list[psutil.Process]:
-    """The processes that answer."""
-    return [each for each in service.children(recursive=True) if "worker.service" in " ".join(each.cmdline())]
+    """The processes that answer; one that was killed is none, though its parent may not have looked yet."""
+    found = []
+    for each in service.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one of these
+            if "worker.service" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
