@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse
+from numpy.typing import NDArray
 
 from bentos.classifier import uploads
 from bentos.classifier.answers import BatchClassification, Classification, ServedModel
@@ -14,7 +16,6 @@ from bentos.classifier.ask import Ask
 from bentos.classifier.batcher import QueueFullError
 from bentos.classifier.errors import ErrorAnswer, Refusal, answer_errors_in_one_shape
 from bentos.classifier.feedback import add_feedback_routes
-from bentos.classifier.image_header import check_together
 from bentos.classifier.settings import ServiceSettings
 from bentos.classifier.worker import Worker
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # torch stands behind it, and the process that only starts wo
 
 DIGITS = 6  # of a probability in an answer
 REFUSALS = {400: "Empty or malformed", 413: "Too large", 415: "Not an image", 422: "Unreadable", 503: "Overloaded"}
+REFUSALS |= {401: "No known key", 403: "The key has no such scope, or none is set", 429: "Asked too often"}
 BINARY = {"type": "string", "format": "binary"}
 
 TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many classes to answer; all, where fewer.")]
@@ -48,10 +50,10 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
 
     @app.post("/classify_batch", response_model=BatchClassification, responses=refusals, openapi_extra=_batch_body())
     async def classify_batch(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
-        """Classify several images, each a multipart field `images`; one that can't be read fails alone."""
+        """Classify several images, each a multipart field `images`, or pixels as one .npy array; one that can't be read
+        fails alone."""
         started = time.perf_counter()
-        images = await uploads.many_images(request, settings.most_images)
-        await asyncio.to_thread(check_together, images, settings.most_pixels, settings.most_pixels_together)
+        images = await uploads.many_images(request, settings)
         serving = worker()
         outcomes = await asyncio.gather(*_submit(serving, images, request), return_exceptions=True)
         results = [_batch_result(outcome, top_k or settings.top_k, logits, started) for outcome in outcomes]
@@ -72,7 +74,9 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
     return app
 
 
-def _submit(serving: Worker, images: list[bytes], request: Request) -> "list[asyncio.Future[Prediction]]":
+def _submit(
+    serving: Worker, images: Sequence[bytes | NDArray[np.uint8]], request: Request
+) -> "list[asyncio.Future[Prediction]]":
     client = str(getattr(request.state, "client", ""))
     try:
         return serving.batcher.submit([Ask(str(serving.ids.next()), image, client) for image in images])
@@ -126,8 +130,10 @@ def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
 
 def _one_image_body() -> dict[str, Any]:
     raw = {kind: {"schema": BINARY} for kind in ("image/jpeg", "image/png", "image/webp")}
-    return _body({**_form("image", BINARY), **raw})
+    coded = {"type": "object", "properties": {"image": {"type": "string", "format": "byte"}}, "required": ["image"]}
+    return _body({**_form("image", BINARY), **raw, uploads.JSON: {"schema": coded}})
 
 
 def _batch_body() -> dict[str, Any]:
-    return _body(_form("images", {"type": "array", "items": BINARY, "minItems": 1}))
+    npy = {kind: {"schema": BINARY} for kind in uploads.NPY}
+    return _body({**_form("images", {"type": "array", "items": BINARY, "minItems": 1}), **npy})

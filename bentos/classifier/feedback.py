@@ -22,6 +22,7 @@ from flywheel.ledger.predictions import LabelRequest, Logged, PredictionLog
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10.0  # so young a prediction may still be on its way into the log
+CLOCKS_APART_SECONDS = 2.0  # of two machines; an id from further ahead is nobody's
 WAIT_SECONDS = 1.0
 POLL_SECONDS = 0.05
 MOST_LISTED = 1000
@@ -87,7 +88,8 @@ class Feedbacks:
 
     def _find(self, prediction_id: str) -> Logged:
         """A fresh one is waited for: it may be on its way, perhaps from another worker."""
-        deadline = time.monotonic() + (WAIT_SECONDS if _age(prediction_id) < FRESH_SECONDS else 0)
+        fresh = -CLOCKS_APART_SECONDS < _age(prediction_id) < FRESH_SECONDS
+        deadline = time.monotonic() + (WAIT_SECONDS if fresh else 0)
         found: Logged | None = self._asked_of(lambda log: log.find(prediction_id))
         while found is None and time.monotonic() < deadline:
             self._flush(POLL_SECONDS)

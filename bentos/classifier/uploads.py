@@ -1,15 +1,29 @@
 """What a client sent, turned into the bytes of images or refused with the reason."""
 
+import asyncio
+import base64
+import json
+
+import numpy as np
+from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from bentos.classifier.errors import Refusal
+from bentos.classifier.image_header import check_together
+from bentos.classifier.pixels import images_of_npy
+from bentos.classifier.settings import ServiceSettings
 
 ONE_IMAGE_HINT = (
-    "Send multipart/form-data with the file in field 'image', or the image as the body with its image/… type."
+    "Send multipart/form-data with the file in field 'image', the image as the body with its image/… type, or JSON "
+    '{"image": "<base64>"}.'
 )
-MANY_IMAGES_HINT = "Send multipart/form-data with one file in each field 'images'."
+MANY_IMAGES_HINT = (
+    "Send multipart/form-data with one file in each field 'images', or uint8[N, H, W, 3] as application/x-npy."
+)
+JSON = "application/json"
+NPY = ("application/x-npy", "application/octet-stream")
 RAW_TYPES = ("image/", "application/octet-stream")
 MULTIPART = "multipart/form-data"
 MOST_TEXT_FIELDS = 16  # none is used; clients add some
@@ -22,15 +36,37 @@ async def one_image(request: Request) -> bytes:
         return await request.body()
     if kind == MULTIPART:
         return (await _files(request, "image", 1, ONE_IMAGE_HINT))[0]
+    if kind == JSON:
+        return _of_json(await request.body())
     raise _unsupported(kind, ONE_IMAGE_HINT)
 
 
-async def many_images(request: Request, most: int) -> list[bytes]:
-    """The images of `/classify_batch`, in the order sent. Raises Refusal."""
+async def many_images(request: Request, settings: ServiceSettings) -> list[bytes] | list[NDArray[np.uint8]]:
+    """The images of `/classify_batch`, in the order sent: files or pixels. Raises Refusal."""
     kind = _content_type(request)
     if kind == MULTIPART:
-        return await _files(request, "images", most, MANY_IMAGES_HINT)
+        files = await _files(request, "images", settings.most_images, MANY_IMAGES_HINT)
+        await asyncio.to_thread(check_together, files, settings.most_pixels, settings.most_pixels_together)
+        return files
+    if kind in NPY:
+        limits = (settings.most_images, settings.most_pixels, settings.most_pixels_together)
+        return images_of_npy(await request.body(), *limits)
     raise _unsupported(kind, MANY_IMAGES_HINT)
+
+
+def _of_json(body: bytes) -> bytes:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(422, "malformed_json", "The body is no JSON.", ONE_IMAGE_HINT) from None
+    text = document.get("image") if isinstance(document, dict) else None
+    if not isinstance(text, str):
+        message = "A JSON object with the text 'image' is expected."
+        raise Refusal(422, "missing_field", message, ONE_IMAGE_HINT)
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Refusal(422, "malformed_base64", "Field 'image' is no base64.", ONE_IMAGE_HINT) from None
 
 
 def _content_type(request: Request) -> str:

@@ -135,7 +135,14 @@ BAD_INPUTS = {
     "empty file": (MULTIPART, part("image", b"") + b"--b--", 400, "empty_image"),
     "text named .jpg": ("image/jpeg", b"hello, I am no image", 415, "not_an_image"),
     "postscript": ("image/jpeg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "not_an_image"),
-    "json": ("application/json", b'{"image": "x"}', 415, "unsupported_media_type"),
+    "xml": ("application/xml", b"<image/>", 415, "unsupported_media_type"),
+    "json without an image": ("application/json", b'{"picture": "x"}', 422, "missing_field"),
+    "json of another kind": ("application/json", b"[1]", 422, "missing_field"),
+    "deep json": ("application/json", b"[" * 90_000, 422, "malformed_json"),
+    "broken json": ("application/json", b"{", 422, "malformed_json"),
+    "json with no base64": ("application/json", b'{"image": "\u00e9!"}', 422, "malformed_base64"),
+    "json with an empty image": ("application/json", b'{"image": ""}', 400, "empty_image"),
+    "json with text": ("application/json", b'{"image": "aGVsbG8="}', 415, "not_an_image"),
     "pickle": ("application/vnd.bentoml+pickle", b"\x80\x04.", 415, "unsupported_media_type"),
     "no content type": ("", JPEG, 415, "unsupported_media_type"),
     "wrong field": (MULTIPART, part("picture", JPEG) + b"--b--", 422, "missing_field"),
@@ -269,7 +276,8 @@ def test_the_front_door_leads_to_the_documentation(client: TestClient) -> None:
 def test_the_openapi_document_states_bodies_limits_and_the_error_shape(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     classify = document["paths"]["/classify"]["post"]
-    assert set(classify["requestBody"]["content"]) == {"multipart/form-data", "image/jpeg", "image/png", "image/webp"}
+    raw = {"image/jpeg", "image/png", "image/webp"}
+    assert set(classify["requestBody"]["content"]) == {"multipart/form-data", "application/json", *raw}
     refusals = {status for status, answer in classify["responses"].items() if "ErrorAnswer" in str(answer)}
-    assert refusals == {"400", "413", "415", "422", "503"}
+    assert refusals == {"400", "401", "403", "413", "415", "422", "429", "503"}
     assert "1,000,000 pixels" in document["info"]["description"]
