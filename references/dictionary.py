@@ -270,7 +270,16 @@ MEANINGS = {
         "parameters": "how many weights it has",
         "dataset_id": "what it was trained on",
         "task_id": "the hash of its class list",
+        "trial": "the model beside it; nothing where there is none",
+        "log": "how the prediction log stands; nothing where nothing is logged",
     },
+    "Top1": {"value": "the share of right answers", "low": "of the interval", "high": "of the interval"},
+    "Measured": {"top1": "the record below"},
+    "Gate": {"decision_id": "in the ledger", "verdict": "pass, fail or not enough evidence", "reason": "in words"},
+    "OnTrial": {"model_id": "which model"},
+    "FeedbackTaken": {"prediction_id": "what was labelled", "label": "what it is"},
+    "AskedImage": {"prediction_id": "whose label is asked for", "reason": "why"},
+    "LabelQueue": {"images": "the records below"},
     "ErrorAnswer": {"error": "the record below"},
 }
 
