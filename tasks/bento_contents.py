@@ -23,6 +23,8 @@ PACKAGES = (  # those that the shipped files import, and what timm and FastAPI n
     "pydantic-settings",
     "fastapi",
     "python-multipart",
+    "prometheus-client",
+    "psutil",
     "uvloop",  # uvicorn takes these two where they are: half of a request's time
     "httptools",
     "sqlalchemy",  # the prediction log

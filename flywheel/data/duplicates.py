@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flywheel.data.measurements import DESCRIPTOR_LENGTH, DESCRIPTOR_SCALE
+from flywheel.data.descriptors import DESCRIPTOR_LENGTH, DESCRIPTOR_SCALE
 
 SIMILARITY = 0.95  # correlation of two descriptors, -1 to 1
 EVIDENCE = 7.0  # standard deviations of Fisher's z beyond no correlation

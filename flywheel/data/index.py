@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flywheel.data.decode import UndecodableImage, decode, image_id, mode_of
+from flywheel.data.descriptors import DESCRIPTOR_LENGTH, descriptors
 from flywheel.data.folders import building, read_json, sweep, write_json
-from flywheel.data.measurements import DESCRIPTOR_LENGTH, STATISTICS, descriptors, measurable, statistics
+from flywheel.data.measurements import STATISTICS, measurable, statistics
 from flywheel.data.tree import ImageFile, Tree, read_tree
 from flywheel.identity import canonical_json, digest_of_lines, name_of
 from flywheel.paths import Paths

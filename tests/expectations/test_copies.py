@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from expectations.copies import near_pairs, with_copy_flags
-from flywheel.data.measurements import descriptors
+from flywheel.data.descriptors import descriptors
 
 
 def flags(ids, labels, groups, near=None):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flywheel.data import duplicates
+from flywheel.data.descriptors import DESCRIPTOR_LENGTH, descriptors
 from flywheel.data.duplicates import near_duplicates, nearest_duplicate
-from flywheel.data.measurements import DESCRIPTOR_LENGTH, descriptors
 
 Picture = Callable[..., NDArray[np.uint8]]
 COUNT = 200

@@ -10,8 +10,9 @@ import pytest
 
 from flywheel.data import index as module
 from flywheel.data.decode import image_id
+from flywheel.data.descriptors import descriptors
 from flywheel.data.index import COLUMNS, DESCRIPTOR, build_index, read_index, unpack_descriptors
-from flywheel.data.measurements import STATISTICS, descriptors, statistics
+from flywheel.data.measurements import STATISTICS, statistics
 from flywheel.data.tree import TreeError
 from flywheel.paths import Paths
 from flywheel.records import Source

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flywheel.data.measurements import DESCRIPTOR_SCALE, STATISTICS, descriptors, statistics
+from flywheel.data.descriptors import DESCRIPTOR_SCALE, descriptors
+from flywheel.data.measurements import STATISTICS, statistics
 
 Picture = Callable[..., NDArray[np.uint8]]
 

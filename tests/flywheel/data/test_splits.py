@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flywheel.data.descriptors import DESCRIPTOR_LENGTH, DESCRIPTOR_SCALE
 from flywheel.data.index import DESCRIPTOR
-from flywheel.data.measurements import DESCRIPTOR_LENGTH, DESCRIPTOR_SCALE
 from flywheel.data.splits import LEFT_OUT, SplitError, assign_sides, draw, left_out
 from flywheel.records import Side
 from flywheel.settings import DataParameters
