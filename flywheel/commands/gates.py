@@ -101,16 +101,37 @@ def read_policy(file: Path | None) -> GatePolicy:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        twice = _said_twice(yaml.compose(text, yaml.SafeLoader))
+    except OSError as error:
+        stop(f"{file}: a YAML file of gate settings expected; it can't be read ({error.strerror}).")
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         stop(f"{file}: a YAML file of gate settings expected: {error}")
+    if content is None:
+        stop(f"{file}: a setting expected, as in “margin: 0.02”; it is empty. The default policy needs no POLICY=.")
+    if twice:
+        stop(f"{file}: each setting once expected; said twice: {', '.join(twice)}.")
     if not isinstance(content, dict):
         stop(f"{file}: settings by name expected, as in “margin: 0.02”; {type(content).__name__} found.")
     try:
         return GatePolicy.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}, {each['input']!r} found" for each in error.errors()
+        )
         stop(f"{file}: {problems}. Settings: {', '.join(GatePolicy.model_fields)}.")
+
+
+def _said_twice(node: Any) -> list[str]:
+    """The names that a YAML mapping has more than once, with their lines: the last would win, unsaid."""
+    keys = [key for key, _ in node.value] if getattr(node, "id", "") == "mapping" else []
+    first: dict[str, Any] = {}
+    return [
+        f"{key.value} (lines {first[key.value].start_mark.line + 1} and {key.start_mark.line + 1})"
+        for key in keys
+        if first.setdefault(key.value, key) is not key
+    ]
 
 
 def _champion() -> tuple[int, str, float | None]:

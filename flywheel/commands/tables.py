@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flywheel.ledger import Champion, Decision
+from flywheel.ledger import Champion, Decision, Kind
+from flywheel.records import Verdict
 
 COLOURS = {"pass": "green", "fail": "red", "not enough evidence": "yellow"}
 
@@ -42,11 +43,20 @@ def champions_table(champions: Sequence[Champion], decisions: dict[str, Decision
 
 def decisions_table(decisions: Sequence[Decision]) -> Table:
     """One row a decision."""
-    table = _table("decisions", ("at", "id", "kind", "model", "verdict"))
+    table = _table("decisions", ("at", "id", "kind", "model", "outcome"))
     for decision in decisions:
         model = str(decision.inputs.get("model_id", "–"))
-        table.add_row(moment(decision.created_at), decision.id, decision.kind, model, verdict(decision.verdict))
+        table.add_row(moment(decision.created_at), decision.id, decision.kind, model, outcome(decision))
     return table
+
+
+def outcome(decision: Decision) -> Text:
+    """What came of it, in the words of its kind."""
+    if decision.kind is Kind.PROMOTION:
+        promoted = decision.verdict is Verdict.PASS
+        return Text("promoted", style="green") if promoted else Text("refused", style="red")
+    by_hand = {Kind.FORCE: "made champion by hand", Kind.ROLLBACK: "brought back"}
+    return Text(by_hand[decision.kind], style="yellow") if decision.kind in by_hand else verdict(decision.verdict)
 
 
 def decision_panel(decision: Decision) -> RenderableType:

@@ -61,7 +61,7 @@ def _whole_model(model_id: str, ledger: Ledger, paths: Paths) -> TrainedModel:
     recorded = recorded_artifacts(ledger.decisions(model_id=model_id))
     model, check = check_model(model_id, recorded, paths)
     if model is None or check.state is not State.WHOLE:
-        raise LineageError(f"{model_id}: {check.told}. The champion stays.")
+        raise LineageError(f"{model_id}: {check.told.rstrip('.')}. The champion stays.")
     return model
 
 
@@ -77,7 +77,7 @@ def _newest_bento(model: TrainedModel, paths: Paths) -> str:
 def _demand_bento(tag: str, model: TrainedModel, paths: Paths) -> None:
     check = check_bento(tag, model, paths)
     if check.state is not State.WHOLE:
-        raise LineageError(f"{tag}: {check.told}. The champion stays.")
+        raise LineageError(f"{tag}: {check.told.rstrip('.')}. The champion stays.")
 
 
 def _last_gate(model: TrainedModel, ledger: Ledger) -> Decision:

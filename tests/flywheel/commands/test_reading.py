@@ -101,6 +101,7 @@ def test_through_a_pipe_no_id_is_broken(run, gate_id, tmp_path):
 
 def test_decisions_lists_and_filters(run, gate_id):
     assert gate_id in run("decisions").output
+    assert "promoted" in run("decisions", "--kind", "promotion").output
     kinds = [each["kind"] for each in json.loads(run("decisions", "--json").output)]
     assert kinds == ["promotion", "gate"]
     assert [each["id"] for each in json.loads(run("decisions", "--kind", "gate", "--json").output)] == [gate_id]
