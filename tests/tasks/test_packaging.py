@@ -146,7 +146,7 @@ def test_every_route_is_there_beside_bentomls_own(address: str, trained_model: T
         assert [set(result) == {"error"} for result in batch["results"]] == [False, True]
         for path in ("/healthz", "/livez", "/readyz", "/docs.json", "/openapi.json"):
             assert client.get(path).status_code == 200
-        assert "bentoml_service_request_total" in client.get("/metrics").text
+        assert 'flywheel_requests_total{route="/readyz",status="200"}' in client.get("/metrics").text
         for method, path, status in [("GET", "/no/such/path", 404), ("GET", "/classify", 405)]:
             refused = client.request(method, path)
             assert (refused.status_code, set(refused.json()["error"])) == (status, {"code", "message", "hint"})
