@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.load import Answers, Target, run_load
 from benchmarks.results import Claim, Figures, write_result
-from benchmarks.service import Home, serving, workers
+from benchmarks.service import Home, serving, wait_until_ready, workers
 from flywheel.ledger.predictions import open_predictions
 
 CONNECTIONS = (16, 64)
@@ -101,9 +101,7 @@ def _lost_rows(home: Home, service: tuple[str, psutil.Process], files: Sequence[
         time.sleep(3)
         os.kill(workers(process)[0].pid, how)
         answers = load.result()
-    deadline = time.monotonic() + 60
-    while len(workers(process)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until_ready(url)  # the worker that takes its place writes what lay on the disk
     time.sleep(SETTLE_SECONDS)
     return _missing(home, answers)
 

@@ -77,7 +77,7 @@ def serving(home: Home, extra: Mapping[str, str] | None = None) -> Iterator[tupl
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, process)
+        wait_until_ready(url, process)
         yield url, psutil.Process(process.pid)
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
@@ -98,10 +98,11 @@ def workers(service: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Until every worker stands."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        if process.poll() is not None:
+        if process is not None and process.poll() is not None:
             raise SystemExit(f"the service ended by itself with {process.returncode}")
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
