@@ -66,11 +66,11 @@ def _key(place: int, entry: str) -> Key:
             f"FLYWHEEL_SERVICE_KEYS, {identity}: a secret of at least {SHORTEST_SECRET} characters expected. "
             "'python -c \"import secrets; print(secrets.token_urlsafe())\"' makes one."
         )
-    return Key(identity, scopes, _digest(secret))
+    return Key(identity, scopes, _digest(secret.encode()))
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
 
 
 def scope_of(path: str) -> Scopes | None:
@@ -121,7 +121,7 @@ class Access:
             raise Refusal(429, "too_many_requests", message, "Try again after the seconds in Retry-After.", after)
         return key.id
 
-    def _known(self, secret: str) -> Key:
+    def _known(self, secret: bytes) -> Key:
         """Compared with every key, in a time that tells nothing."""
         if not secret:
             raise Refusal(401, "no_key", "An API key is asked for, none was sent.", HOW, {"WWW-Authenticate": "Bearer"})
@@ -132,10 +132,10 @@ class Access:
         return found[0]
 
 
-def _secret(scope: Scope) -> str:
-    headers = {name.lower(): value for name, value in scope["headers"]}
-    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1").strip()
+def _secret(scope: Scope) -> bytes:
+    headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope["headers"]}
+    kind, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return token.strip() if kind.lower() == b"bearer" else headers.get(b"x-api-key", b"").strip()
 
 
 def _demand_loopback(scope: Scope) -> None:

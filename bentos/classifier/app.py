@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # torch stands behind it, and the process that only starts wo
 
 DIGITS = 6  # of a probability in an answer
 REFUSALS = {400: "Empty or malformed", 413: "Too large", 415: "Not an image", 422: "Unreadable", 503: "Overloaded"}
-REFUSALS |= {401: "No known key", 403: "The key has no such scope, or none is set", 429: "Asked too often"}
+AT_THE_BORDER = {401: "No known key", 403: "The key has no such scope, or none is set", 413: "Too large"}
+AT_THE_BORDER |= {429: "Asked too often; Retry-After says when to ask again"}  # of every route, by the middleware
 BINARY = {"type": "string", "format": "binary"}
 
 TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many classes to answer; all, where fewer.")]
@@ -33,11 +34,14 @@ Logits = Annotated[bool, Query(description="Whether to answer the calibrated log
 
 def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI:
     """The app, made at import; `worker()` is asked at each request, so the app can stand before its model does."""
-    app = FastAPI(title="flywheel classifier", version="1", description=_description(settings))
+    app = FastAPI(
+        title="flywheel classifier",
+        version="1",
+        description=_description(settings),
+        responses=_documented(AT_THE_BORDER),
+    )
     answer_errors_in_one_shape(app)
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorAnswer, "description": description} for status, description in REFUSALS.items()
-    }
+    refusals = _documented(REFUSALS)
 
     @app.post("/classify", response_model=Classification, responses=refusals, openapi_extra=_one_image_body())
     async def classify(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
@@ -111,11 +115,15 @@ def _milliseconds_since(started: float) -> float:
     return round(1000 * (time.perf_counter() - started), 3)
 
 
+def _documented(refusals: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorAnswer, "description": text} for status, text in refusals.items()}
+
+
 def _description(settings: ServiceSettings) -> str:
     return (
         f"Limits: {settings.largest_body:,} bytes a request, {settings.most_pixels:,} pixels an image, "
         f"{settings.most_images} images and {settings.most_pixels_together:,} pixels a batch. Every refusal is "
-        '`{"error": {"code", "message", "hint"}}`; 503 carries `Retry-After`.'
+        '`{"error": {"code", "message", "hint"}}`; 429 and 503 carry `Retry-After`.'
     )
 
 

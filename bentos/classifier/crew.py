@@ -3,6 +3,9 @@
 Each worker notes there that it is ready, so that any of them can tell whether all are; the buckets of the rate limit
 and the metrics lie there too. The last one that stops takes the folder away; that of a service that was killed is swept
 by the next.
+
+A process is its number and its start: numbers come again, in a container that starts anew nearly always, and a note of
+its former life must not stand for a worker of this one.
 """
 
 import contextlib
@@ -13,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 PREFIX = "flywheel-service-"
 STALE_SECONDS = 60.0
 
@@ -22,48 +27,57 @@ class Crew:
 
     def __init__(self, workers: int, parent: int | None = None, root: Path | None = None) -> None:
         self.workers = workers
-        parent = parent or os.getppid()
         root = root or Path(tempfile.gettempdir())
-        self.folder = root / f"{PREFIX}{os.getuid()}-{parent}"
+        self.folder = root / f"{PREFIX}{os.getuid()}-{identity(parent or os.getppid())}"
         _sweep(root)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         _demand_own(self.folder)
+        own = identity(os.getpid())
+        self._starting, self._ready = self.folder / f"starting-{own}", self.folder / f"ready-{own}"
+        self._starting.touch()
 
     def note_ready(self) -> None:
         """This process has its model, and answers."""
-        (self.folder / f"ready-{os.getpid()}").touch()
+        self._starting.rename(self._ready)
 
     def leave(self) -> None:
-        (self.folder / f"ready-{os.getpid()}").unlink(missing_ok=True)
-        if not any(_alive(pid) for pid in self._noted()):
+        """Raises nothing: another may have taken the folder away."""
+        self._starting.unlink(missing_ok=True)
+        self._ready.unlink(missing_ok=True)
+        if not _living(self.folder, "*"):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def ready(self) -> int:
         """Workers that are ready and live: one that was killed has left its note, but its process is gone."""
-        return sum(_alive(pid) for pid in self._noted())
-
-    def _noted(self) -> list[int]:
-        with contextlib.suppress(FileNotFoundError):
-            return [int(file.name.partition("-")[2]) for file in self.folder.glob("ready-*")]
-        return []
+        return _living(self.folder, "ready")
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return False  # the number has gone to another user's process
-    return not _is_zombie(pid)
+def identity(pid: int) -> str:
+    """A process, as no other will be called; its number alone where it is gone."""
+    return f"{pid}-{_started(pid) or 0}"
 
 
-def _is_zombie(pid: int) -> bool:
-    """A killed worker that its parent has not looked at yet; Linux only, elsewhere it counts until then."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-    return False
+def _is_alive(process: str) -> bool:
+    pid, _, started = process.partition("-")
+    return pid.isdecimal() and started != "0" and str(_started(int(pid))) == started
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in a unit of the system's; None where there is none, or a dead one that its parent has
+    not looked at yet."""
+    with contextlib.suppress(OSError, psutil.Error):
+        if Path("/proc/self/stat").exists():
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            state, *rest = text.rpartition(")")[2].split()
+            return None if state in {"Z", "X"} else int(rest[18])  # field 22: in ticks since the machine's start
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())
+    return None
+
+
+def _living(folder: Path, kind: str) -> int:
+    return sum(_is_alive(note.name.partition("-")[2]) for note in folder.glob(f"{kind}-*-*"))
 
 
 def _demand_own(folder: Path) -> None:
@@ -74,9 +88,10 @@ def _demand_own(folder: Path) -> None:
 
 
 def _sweep(root: Path) -> None:
-    """Folders of services whose parent is dead."""
-    for folder in root.glob(f"{PREFIX}{os.getuid()}-*"):
-        parent = folder.name.rpartition("-")[2]
+    """Folders of services whose processes are all dead. Workers may outlive the one that started them."""
+    start = f"{PREFIX}{os.getuid()}-"
+    for folder in root.glob(f"{start}*"):
         with contextlib.suppress(OSError):
-            if parent.isdecimal() and not _alive(int(parent)) and time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            old = time.time() - folder.stat().st_mtime > STALE_SECONDS
+            if old and not _is_alive(folder.name.removeprefix(start)) and not _living(folder, "*"):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -71,6 +71,8 @@ class Classifier:
         _shared.crew, _shared.metrics, _shared.limit = self.crew, metrics, limit if settings.rate else None
         if not keys:
             log.warning("no API keys are set: this service answers its own machine only")
+            if settings.rate:
+                log.warning("FLYWHEEL_SERVICE_RATE counts by API key and none is set: nobody is limited")
         gc.collect()
         gc.freeze()  # a full collection over torch's objects would stop the worker for 0.3 s
         self.crew.note_ready()

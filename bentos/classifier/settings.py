@@ -43,7 +43,12 @@ class ServiceSettings(BaseSettings):
         description="API keys: id:scope+scope:secret, separated by spaces, with scopes predict, feedback and admin. "
         "Without any, the service answers its own machine only.",
     )
-    rate: float = Field(default=0.0, ge=0, description="Requests a second that a key may make; 0: as many as it likes.")
+    rate: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Requests a second that a key may make, over all workers; 0: as many as it likes.",
+    )
     burst: int = Field(default=20, ge=1, description="Requests that a key may make at once, where a rate is set.")
     log: bool = Field(default=True, description="Whether every prediction is recorded.")
     follow: bool = Field(

@@ -64,6 +64,11 @@ def test_both_headers_are_taken_and_the_keys_id_goes_on():
     assert client().get("/classify", headers={"X-API-Key": OTHER}).text == "bob"
 
 
+def test_a_key_may_be_of_any_script():
+    key = read_keys("zoe:predict:s3cret-of-zoë-0123456")
+    assert client(key).get("/classify", headers={"X-API-Key": "s3cret-of-zoë-0123456".encode()}).text == "zoe"
+
+
 @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200)])
 def test_without_keys_this_machine_is_answered(address, status):
     assert client((), address=address).get("/classify").status_code == status

@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from bentos.classifier.crew import PREFIX, STALE_SECONDS, Crew
+from bentos.classifier.crew import PREFIX, STALE_SECONDS, Crew, identity
 from bentos.classifier.metrics import Exposed, Metered, Metrics, route_of
 from bentos.classifier.readiness import Readiness
 
@@ -27,7 +27,7 @@ def test_a_service_is_ready_when_all_its_workers_are(tmp_path):
     response = asked.get("/readyz")
     assert (response.status_code, response.json()["error"]["message"]) == (503, "1 of 2 workers are ready.")
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    (crew.folder / f"ready-{other.pid}").touch()
+    (crew.folder / f"ready-{identity(other.pid)}").touch()
     assert asked.get("/readyz").status_code == 200
     other.kill()
     deadline = time.monotonic() + 5
@@ -42,20 +42,46 @@ def test_before_the_worker_stands_it_is_not_ready():
 
 
 def test_the_last_worker_takes_the_folder_away_and_dead_services_are_swept(tmp_path):
-    stale, fresh = (tmp_path / f"{PREFIX}{os.getuid()}-{dead_process()}" for _ in range(2))
-    for folder in (stale, fresh):
-        folder.mkdir(exist_ok=True)
-    os.utime(stale, (time.time() - 2 * STALE_SECONDS,) * 2)
+    stale, fresh, orphaned = (tmp_path / f"{PREFIX}{os.getuid()}-{dead_process()}-{number}" for number in (1, 2, 3))
+    for folder in (stale, fresh, orphaned):
+        folder.mkdir()
+    (orphaned / f"ready-{identity(os.getpid())}").touch()
+    for folder in (stale, orphaned):
+        os.utime(folder, (time.time() - 2 * STALE_SECONDS,) * 2)
     crew = Crew(1, os.getpid(), tmp_path)
     assert not stale.exists()
     assert fresh.exists()
+    assert orphaned.exists(), "its workers live on without the process that started them"
     crew.note_ready()
     crew.leave()
     assert not crew.folder.exists()
 
 
+def test_a_note_of_a_former_life_stands_for_no_worker_of_this_one(tmp_path):
+    """In a container that starts anew, processes get the numbers that others had."""
+    crew = Crew(1, os.getpid(), tmp_path)
+    (crew.folder / f"ready-{os.getpid()}-1").touch()
+    assert crew.ready == 0
+    crew.note_ready()
+    assert crew.ready == 1
+    assert crew.folder != Crew(1, os.getppid(), tmp_path).folder
+
+
+def test_a_worker_that_still_starts_keeps_the_folder(tmp_path):
+    crew = Crew(2, os.getpid(), tmp_path)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    (crew.folder / f"starting-{identity(other.pid)}").touch()
+    crew.note_ready()
+    crew.leave()
+    assert crew.folder.exists()
+    other.kill()
+    other.wait()
+    crew.leave()
+    assert not crew.folder.exists()
+
+
 def test_a_folder_that_others_can_reach_is_refused(tmp_path):
-    folder = tmp_path / f"{PREFIX}{os.getuid()}-{os.getpid()}"
+    folder = tmp_path / f"{PREFIX}{os.getuid()}-{identity(os.getpid())}"
     folder.mkdir()
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match="this user alone"):

@@ -31,6 +31,13 @@ def test_every_operation_is_tried(document):
     assert found == set(OPERATIONS)
 
 
+def test_the_document_is_valid_and_says_what_the_border_answers(document):
+    document.validate()
+    for each in document.get_all_operations():
+        operation = each.ok()
+        assert {"401", "403", "413", "429"} <= set(operation.definition.raw["responses"]), operation.path
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_document_is_kept(document, name):
     method, path = name.split()
