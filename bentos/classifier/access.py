@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SHORTEST_SECRET = 16
 ENTRY = re.compile(r"(?P<id>[A-Za-z0-9_.-]{1,64}):(?P<scopes>[a-z+]+):(?P<secret>\S+)")
 OPEN = frozenset({"/healthz", "/livez", "/readyz"})  # whoever starts and stops services asks these
+SETTING = "FLYWHEEL_SERVICE_KEYS"
 FORMAT = "id:scope+scope:secret, separated by spaces, with scopes predict, feedback and admin"
 HOW = "Send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
 
@@ -44,26 +45,28 @@ class Key:
 
 
 def read_keys(text: str) -> tuple[Key, ...]:
-    """The keys of a setting's text. Raises ValueError, which names an entry's place and never its secret."""
+    """The keys of a setting's text. Raises ValueError, which names an entry by its place alone: what stands where the
+    id is expected may be the secret."""
     keys = tuple(_key(place, entry) for place, entry in enumerate(text.split(), 1))
-    identities = [key.id for key in keys]
-    if len(set(identities)) < len(identities):
-        raise ValueError(f"FLYWHEEL_SERVICE_KEYS: an id of its own for each key expected, found {sorted(identities)}.")
+    places: dict[str, int] = {}
+    for place, key in enumerate(keys, 1):
+        if (first := places.setdefault(key.id, place)) != place:
+            raise ValueError(f"{SETTING}, entries {first} and {place}: an id of its own for each key expected.")
     return keys
 
 
 def _key(place: int, entry: str) -> Key:
     found = ENTRY.fullmatch(entry)
     if found is None:
-        raise ValueError(f"FLYWHEEL_SERVICE_KEYS, entry {place}: expected {FORMAT}.")
+        raise ValueError(f"{SETTING}, entry {place}: expected {FORMAT}.")
     identity, secret = found["id"], found["secret"]
     try:
         scopes = frozenset(Scopes(scope) for scope in found["scopes"].split("+"))
     except ValueError:
-        raise ValueError(f"FLYWHEEL_SERVICE_KEYS, {identity}: unknown scope. Expected {FORMAT}.") from None
+        raise ValueError(f"{SETTING}, entry {place}: unknown scope. Expected {FORMAT}.") from None
     if len(secret) < SHORTEST_SECRET:
         raise ValueError(
-            f"FLYWHEEL_SERVICE_KEYS, {identity}: a secret of at least {SHORTEST_SECRET} characters expected. "
+            f"{SETTING}, entry {place}: a secret of at least {SHORTEST_SECRET} characters expected. "
             "'python -c \"import secrets; print(secrets.token_urlsafe())\"' makes one."
         )
     return Key(identity, scopes, _digest(secret.encode()))

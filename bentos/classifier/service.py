@@ -18,7 +18,7 @@ from bentos.classifier.guard import BodyLimit, OneErrorShape
 from bentos.classifier.metrics import Exposed, Metered, Metrics
 from bentos.classifier.rate_limit import RateLimit
 from bentos.classifier.readiness import Readiness
-from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.settings import ServiceSettings, said
 from bentos.classifier.worker import Worker
 
 MODEL_ALIAS = "trained"  # tasks/packaging.py ties it to one version in the Bento
@@ -35,8 +35,11 @@ class Shared:
 
 log = logging.getLogger(__name__)
 
-settings = ServiceSettings()
-keys = read_keys(settings.keys.get_secret_value())
+try:
+    settings = ServiceSettings()
+    keys = read_keys(settings.keys.get_secret_value())
+except ValueError as error:  # BentoML would hide it behind a module that it then can't find
+    raise SystemExit(said(error)) from None
 _bound: list[Worker] = []  # one in each worker process, none in the one that starts them
 _shared = Shared()
 app = make_app(lambda: _bound[0], settings)

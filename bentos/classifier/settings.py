@@ -2,7 +2,7 @@
 
 import os
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MOST_WORKERS_BY_DEFAULT = 4  # a worker holds about 800 MB, most of it torch
@@ -13,6 +13,18 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def said(error: ValueError) -> str:
+    """A sentence for each setting that is wrong, without its value: it may be a key in the wrong place."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        names = "_".join(str(part) for part in each["loc"]).upper()
+        text = each["msg"].removeprefix("Value error, ").removesuffix(".")
+        lines.append(f"FLYWHEEL_SERVICE_{names}: {text}." if names else f"{text}.")
+    return "\n".join(lines)
 
 
 class ServiceSettings(BaseSettings):

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from bentos.classifier.access import Access, read_keys
 from bentos.classifier.rate_limit import RateLimit
-from bentos.classifier.settings import ServiceSettings
+from bentos.classifier.settings import ServiceSettings, said
 
 SECRET, OTHER, ADMIN = "s3cret-of-alice-0123", "s3cret-of-bob-012345", "s3cret-of-root-01234"
 KEYS = read_keys(f"alice:predict:{SECRET} bob:predict+feedback:{OTHER} root:admin:{ADMIN}")
@@ -85,9 +85,11 @@ def test_without_keys_nobody_else_is_answered(address):
     ("text", "message"),
     [
         (SECRET, "entry 1: expected id:scope"),
-        (f"alice:everything:{SECRET}", "alice: unknown scope"),
-        ("alice:predict:short", "alice: a secret of at least 16"),
-        (f"alice:predict:{SECRET} alice:predict:{OTHER}", "an id of its own"),
+        (f"alice:everything:{SECRET}", "entry 1: unknown scope"),
+        ("alice:predict:short", "entry 1: a secret of at least 16"),
+        (f"{SECRET}:predict:alice", "entry 1: a secret of at least 16"),
+        (f"{SECRET}:alice:predict", "entry 1: unknown scope"),
+        (f"alice:predict:{SECRET} alice:predict:{OTHER}", "entries 1 and 2: an id of its own"),
     ],
 )
 def test_a_bad_key_is_refused_without_showing_it(text, message):
@@ -131,3 +133,18 @@ def test_the_limit_is_the_services_whatever_the_number_of_workers(tmp_path):
     assert sum(taken.get(timeout=60) for _ in workers) == 100
     for worker in workers:
         worker.join()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("rate", float("inf"), "FLYWHEEL_SERVICE_RATE: Input should be a finite number."),
+        ("burst", SECRET, "FLYWHEEL_SERVICE_BURST: Input should be a valid integer"),
+        ("longest_queue", 2, "FLYWHEEL_SERVICE_MOST_IMAGES=64: at most FLYWHEEL_SERVICE_LONGEST_QUEUE=2 expected"),
+    ],
+)
+def test_a_bad_setting_is_told_without_its_value(setting, value, message):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - what is said of it is looked at next
+        ServiceSettings(**{setting: value})
+    assert said(refused.value).startswith(message)
+    assert SECRET not in said(refused.value)

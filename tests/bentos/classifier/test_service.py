@@ -1,5 +1,6 @@
 """What the service's modules need: the shipped files alone, without the flows' packages, and torch in workers only."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -62,3 +63,24 @@ def test_a_worker_runs_on_the_shipped_files_and_packages_alone(shipped: Path) ->
 def test_importing_the_decoder_needs_neither_pandas_nor_torch(shipped: Path) -> None:
     code = "import flywheel.data.decode; print([name for name in ('torch', 'pandas', 'timm') if sys.modules.get(name)])"
     assert run_there(shipped, code) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        (
+            "KEYS",
+            "alice:predict:2short",
+            "FLYWHEEL_SERVICE_KEYS, entry 1: a secret of at least 16 characters expected.",
+        ),
+        ("WORKERS", "0", "FLYWHEEL_SERVICE_WORKERS: Input should be greater than or equal to 1."),
+    ],
+)
+def test_a_bad_setting_is_told_in_a_sentence(shipped: Path, setting: str, value: str, message: str) -> None:
+    environment = {**os.environ, f"FLYWHEEL_SERVICE_{setting}": value}
+    command = [sys.executable, "-P", "-c", BLOCKED_IMPORT + "import bentos.classifier.service"]
+    done = subprocess.run(command, cwd=shipped, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert "Traceback" not in done.stderr
+    assert "2short" not in done.stderr
