@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-PREFIX = "flywheel-service-"
+PREFIX = "flywheel-crew-"
 STALE_SECONDS = 60.0
 
 

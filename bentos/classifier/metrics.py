@@ -5,6 +5,7 @@ the memory; and their files are shared by all services of one BentoML home, each
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 PATH = "/metrics"
 ROUTES = ("/classify", "/classify_batch", "/feedback", "/queue", "/model", PATH, "/healthz", "/livez", "/readyz")
@@ -71,7 +75,8 @@ class Metrics:
             "flywheel_workers_resident_bytes", "Of all workers.", multiprocess_mode="livesum", registry=registry
         )
         self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
-        self._refreshed = 0.0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self._counted: Counter[tuple[str, str, str]] = Counter()  # predictions since the last refresh
         self._lock = threading.Lock()
         self._log_state: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -80,6 +85,24 @@ class Metrics:
         """Where rows in memory and on disk are asked from."""
         self._log_state = state
 
+    def start(self) -> None:
+        """Refreshes once a second from now on: an idle worker's numbers count too, whoever is asked for them."""
+        self._thread = threading.Thread(target=self._keep_fresh, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.refresh()
+
+    def _keep_fresh(self) -> None:
+        while not self._closing.wait(REFRESH_SECONDS):
+            try:
+                self.refresh()
+            except Exception:  # numbers that are a second old are no reason to end
+                log.exception("the metrics could not be refreshed")
+
     def answered(self, route: str, status: int, seconds: float) -> None:
         series = self._series.get((route, status))
         if series is None:
@@ -87,8 +110,6 @@ class Metrics:
             self._series[route, status] = series
         series[0].inc()
         series[1].observe(seconds)
-        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
-            self.refresh()
 
     def predicted(self, model_id: str, role: str, labels: Sequence[str]) -> None:
         """A batch's answers. They reach the shared files once a second: a write for each class would cost as much as a
@@ -99,7 +120,6 @@ class Metrics:
 
     def refresh(self) -> None:
         """This worker's gauges, and what it has counted."""
-        self._refreshed = time.monotonic()
         with self._lock:
             counted, self._counted = self._counted, Counter()
         for series, count in counted.items():
@@ -175,6 +195,7 @@ class Exposed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         metrics = self._metrics()
         if scope["type"] == "http" and scope["path"] == PATH and metrics is not None:
-            await Response(metrics.text(), media_type="text/plain; version=0.0.4")(scope, receive, send)
+            text = await run_in_threadpool(metrics.text)  # of many classes and models it takes half a second
+            await Response(text, media_type="text/plain; version=0.0.4")(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -78,11 +78,14 @@ class Classifier:
                 log.warning("FLYWHEEL_SERVICE_RATE counts by API key and none is set: nobody is limited")
         gc.collect()
         gc.freeze()  # a full collection over torch's objects would stop the worker for 0.3 s
+        metrics.start()
         self.crew.note_ready()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         self.worker.close()
+        if _shared.metrics is not None:
+            _shared.metrics.close()
         self.crew.leave()
 
 

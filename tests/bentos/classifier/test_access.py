@@ -144,7 +144,7 @@ def test_the_limit_is_the_services_whatever_the_number_of_workers(tmp_path):
     ],
 )
 def test_a_bad_setting_is_told_without_its_value(setting, value, message):
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 - what is said of it is looked at next
+    with pytest.raises(ValueError) as refused:
         ServiceSettings(**{setting: value})
     assert said(refused.value).startswith(message)
     assert SECRET not in said(refused.value)

@@ -88,6 +88,32 @@ def test_a_folder_that_others_can_reach_is_refused(tmp_path):
         Crew(1, os.getpid(), tmp_path)
 
 
+def test_an_idle_workers_numbers_are_refreshed_all_the_same(monkeypatch):
+    monkeypatch.setattr("bentos.classifier.metrics.REFRESH_SECONDS", 0.01)
+    metrics = Metrics(None)
+    waiting = [7]
+    metrics.watch_log(lambda: (waiting[0], 0))
+    metrics.start()
+    metrics.predicted("model-1", "champion", ["cat", "cat", "dog"])
+
+    def shown() -> tuple[float, float]:
+        counted = [each.value for each in metrics.predictions.collect()[0].samples if each.name.endswith("_total")]
+        return sum(counted), metrics.waiting.collect()[0].samples[0].value
+
+    def reaches(wanted: tuple[float, float]) -> bool:
+        deadline = time.monotonic() + 5
+        while shown() != wanted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return shown() == wanted
+
+    assert reaches((3, 7))
+    waiting[0] = 0
+    assert reaches((3, 0))
+    metrics.predicted("model-1", "champion", ["dog"])
+    metrics.close()
+    assert shown() == (4, 0)
+
+
 def test_metrics_count_by_route_and_never_by_what_a_client_makes_up():
     metrics = Metrics(None)
 

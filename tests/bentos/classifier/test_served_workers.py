@@ -1,5 +1,6 @@
 """Two workers of a really served Bento: ready together, limited together, counted together, and gone together."""
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bentos.classifier.crew import PREFIX
+from bentos.classifier.crew import PREFIX, identity
 from tasks.serving import ServingError
 from tests.bentos.classifier.service_process import Service, served_service
 from tests.bentos.classifier.test_app import JPEG
@@ -25,17 +26,18 @@ SETTINGS = {
 REPLACED_SECONDS = 90.0  # the supervisor looks every ten, and a worker imports torch
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+def folders(service: Service) -> list[Path]:
+    """What its workers share: named for the process that started them."""
+    found = [Path(tempfile.gettempdir(), f"{PREFIX}{os.getuid()}-{identity(each.pid)}") for each in service.processes]
+    return [folder for folder in found if folder.exists()]
 
 
 @pytest.fixture(scope="module")
 def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    before = folders()
     with served_service(models / "model-0123456789ab", tmp_path_factory.mktemp("served"), SETTINGS) as found:
-        assert len(folders() - before) == 1
+        (shared,) = folders(found)
         yield found
-    assert folders() == before
+    assert not shared.exists()
 
 
 def readiness(service: Service) -> tuple[int, str]:
@@ -53,9 +55,12 @@ def test_a_key_has_one_bucket_whichever_worker_it_reaches(service: Service) -> N
     statuses = [each.status_code for each in found]
     assert statuses == [200] * 40 + [429] * 20
     assert int(found[-1].headers["retry-after"]) > 500
+    time.sleep(2.0)  # each worker's numbers are refreshed every second
     text = httpx.get(f"{service.address}/metrics", headers={"X-API-Key": ROOT}, trust_env=False).text
     assert 'flywheel_requests_total{route="/classify",status="200"} 40.0' in text
     assert 'flywheel_requests_total{route="/classify",status="429"} 20.0' in text
+    predicted = [line for line in text.splitlines() if line.startswith("flywheel_predictions_total{")]
+    assert sum(float(line.rpartition(" ")[2]) for line in predicted) == 40
     (resident,) = [line for line in text.splitlines() if line.startswith("flywheel_workers_resident_bytes ")]
     assert float(resident.split()[1]) > 2 * 100e6
 
