@@ -36,6 +36,9 @@ class Paths:
         """The bytes of images that a service classified, by image id: a sample, and those whose label is asked for."""
         return self.home / "data" / "interim" / "predicted"
 
+    def predicted_image(self, image_id: str) -> Path:
+        return self.predicted / image_id[:2] / image_id
+
     @property
     def images(self) -> Path:
         """The original bytes of every image of every version, by image id."""

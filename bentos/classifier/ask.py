@@ -13,3 +13,13 @@ class Ask:
     id: str  # of the prediction that it becomes
     content: bytes | NDArray[np.uint8]  # an image file, or pixels [H, W, 3]
     client: str = ""  # the key's id
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.content.nbytes if isinstance(self.content, np.ndarray) else len(self.content)
+
+    @property
+    def sticky(self) -> bytes:
+        """What stays from one request of a client to its next: its key's id, without keys the image itself."""
+        return self.client.encode() or bytes(self.content)

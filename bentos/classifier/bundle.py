@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.classifier.answers import ServedModel
+from bentos.classifier.ask import Ask
 from flywheel.ledger.predictions import Role, Serving
 from flywheel.model.folder import ModelError, verify
 from flywheel.model.inference import Classifier, load_model
@@ -39,12 +40,12 @@ class Standing:
     trial: Bundle | None = None
     share: float = 0.0  # from 0 to 1
 
-    def plays(self, key: bytes) -> tuple[bool, bool]:
-        """Whether a canary answers the request of this key, and whether a shadow looks at it: always the same for one
-        key and one model."""
+    def plays(self, ask: Ask) -> tuple[bool, bool]:
+        """Whether a canary answers this image, and whether a shadow looks at it: always the same for one client and one
+        model."""
         if self.trial is None:
             return False, False
-        salted = self.trial.serving.model_id.encode() + key
+        salted = self.trial.serving.model_id.encode() + ask.sticky
         drawn = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest(), "big") < self.share * LOTS
         role = self.trial.serving.role
         return drawn and role is Role.CANARY, drawn and role is Role.SHADOW

@@ -8,24 +8,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flywheel.paths import Paths
+
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 30.0
+LOOKING_SHARE = 50  # a folder of many files is looked at for a fiftieth of the time at most
 SWEPT_TO = 0.9  # of the cap, so that not every image sweeps
 
 
 class KeptImages:
     """A folder with a cap. Several workers share it; the oldest files go first, those that are waited for never."""
 
-    def __init__(self, folder: Path, most_bytes: int, waited_for: Callable[[], set[str]]) -> None:
-        self.folder = folder
+    def __init__(self, paths: Paths, most_bytes: int, waited_for: Callable[[], set[str]]) -> None:
+        self.path = paths.predicted_image
+        self.folder = paths.predicted
         self._most_bytes = most_bytes
         self._waited_for = waited_for  # image ids
-        self._size = -1  # not looked at yet
-        self._looked = 0.0
-
-    def path(self, image_id: str) -> Path:
-        return self.folder / image_id[:2] / image_id
+        self._size = 0
+        self._look_at = 0.0  # the clock's time of the next look
 
     def keep(self, image_id: str, data: bytes) -> bool:
         """Whether the bytes are on disk now. A full folder, or one that can't be written, keeps nothing."""
@@ -52,13 +53,15 @@ class KeptImages:
 
     def _has_room(self, more: int) -> bool:
         """By what was counted at the last look and written since; other workers' share is seen at the next look."""
-        if self._size < 0 or time.monotonic() - self._looked > SWEEP_SECONDS:
+        if time.monotonic() >= self._look_at:
+            began = time.monotonic()
             self._look()
+            took = time.monotonic() - began
+            self._look_at = time.monotonic() + max(SWEEP_SECONDS, LOOKING_SHARE * took)
         return self._size + more <= self._most_bytes
 
     def _look(self) -> None:
         """Counts the folder, and sweeps it where it is nearly full."""
-        self._looked = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

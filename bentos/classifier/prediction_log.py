@@ -13,22 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from bentos.classifier.bundle import Bundle
 from bentos.classifier.kept_images import KeptImages
-from bentos.classifier.predictor import Answered, Seen
+from bentos.classifier.prediction_rows import file_of, identified, measure, rows_of, stripped
+from bentos.classifier.predictor import Answered
 from bentos.classifier.spool import Spool
-from flywheel.data.decode import image_id
-from flywheel.data.measurements import statistics
 from flywheel.ledger import LedgerError
 from flywheel.ledger.predictions import PredictionLog, PredictionRow, Serving
-from flywheel.model.inference import softmax
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +60,15 @@ class LogState:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Images that wait to be recorded, with so many bytes; or their rows, made already."""
+    """Images that wait to be recorded, and the bytes of their pixels and files: 0 where they were measured already."""
 
-    answered: Answered | None
-    rows: list[PredictionRow]
-    count: int
+    answered: Answered
+    measured: NDArray[np.float32] | None
     size: int
+
+    @property
+    def count(self) -> int:
+        return len(self.answered.seen)
 
 
 class PredictionLogger:
@@ -113,22 +111,21 @@ class PredictionLogger:
             self._changed.notify()
 
     def record(self, answered: Answered) -> None:
-        """Hands a batch over. Measured here and now only where so many large images wait that memory would suffer."""
+        """Hands a batch over. Where so many large images wait that memory would suffer, they are measured here and now,
+        and neither kept nor asked about."""
         for bundle in filter(None, (answered.bundle, answered.shadow)):
             if bundle.serving.id not in self._servings:
                 self.enter(bundle.serving)
-        count = len(answered.seen)
-        size = sum(each.pixels.nbytes + len(each.ask.content) for each in answered.seen)
-        if self._images + count > MOST_WAITING:
-            self._drop(count)
+        if self._images + len(answered.seen) > MOST_WAITING:
+            self._drop(len(answered.seen))
             return
-        if self._bytes + size > MOST_WAITING_BYTES:
-            batch = _Batch(None, self._rows([answered]), count, 0)
-        else:
-            batch = _Batch(answered, [], count, size)
+        batch = _Batch(answered, None, sum(each.pixels.nbytes + each.size for each in answered.seen))
+        if self._bytes + batch.size > MOST_WAITING_BYTES:
+            measured = measure([each.pixels for each in answered.seen])
+            batch = _Batch(stripped(identified(answered)), measured, 0)
         with self._changed:
             self._waiting.append(batch)
-            self._images += count
+            self._images += batch.count
             self._bytes += batch.size
             if len(self._waiting) == 1 or self._images >= MOST_ROWS:  # else the log's thread gathers already
                 self._changed.notify_all()
@@ -191,8 +188,16 @@ class PredictionLogger:
         return taken
 
     def _made(self, batches: Sequence["_Batch"]) -> list[PredictionRow]:
-        made = [row for batch in batches for row in batch.rows]
-        return made + self._rows([batch.answered for batch in batches if batch.answered is not None])
+        """Measured together, where they are not."""
+        waiting = [batch for batch in batches if batch.measured is None]
+        together = measure([each.pixels for batch in waiting for each in batch.answered.seen])
+        parts = iter(np.split(together, np.cumsum([batch.count for batch in waiting])[:-1]))
+        rows: list[PredictionRow] = []
+        for batch in batches:
+            answered = identified(batch.answered)
+            measured = next(parts) if batch.measured is None else batch.measured
+            rows += rows_of(answered, measured, self._keep(answered))
+        return rows
 
     def _write(self, entered: Sequence[Serving], rows: Sequence[PredictionRow]) -> None:
         """To the database, or to the disk."""
@@ -221,7 +226,11 @@ class PredictionLogger:
         """What lies on the disk goes to the database, a part at a time."""
         if self._spool.rows == 0 or time.monotonic() < self._retry_at:
             return
-        entered, rows = self._spool.first(MOST_ROWS)
+        try:
+            entered, rows = self._spool.first(MOST_ROWS)
+        except TROUBLES as error:
+            self._spool.set_aside(error)
+            return
         try:
             self._opened().append(entered, rows)
         except TROUBLES as error:
@@ -266,57 +275,18 @@ class PredictionLogger:
             self._state = replace(self._state, dropped=self._state.dropped + rows)
         self._on_dropped(rows)
 
-    def _rows(self, batches: Sequence[Answered]) -> list[PredictionRow]:
-        """Measured together: a call on many images costs hardly more than one on few."""
-        if not batches:
-            return []
-        measured = _statistics([each.pixels for answered in batches for each in answered.seen])
-        ends = np.cumsum([len(answered.seen) for answered in batches])[:-1]
-        parts = zip(batches, np.split(measured, ends), strict=True)
-        return [row for answered, part in parts for row in self._rows_of_one(answered, part)]
-
-    def _rows_of_one(self, answered: Answered, measured: NDArray[np.float32]) -> list[PredictionRow]:
-        identities = [each.image_id or image_id(each.pixels) for each in answered.seen]
-        kept = self._keep(answered, identities)
-        outputs = (answered.probabilities, answered.embeddings)
-        rows = _rows_of(answered.bundle, answered.at, answered.seen, *outputs, measured, identities, kept)
-        if answered.shadow is not None:
-            rows += self._shadow_rows(answered, answered.shadow, measured, identities, kept)
-        return rows
-
-    @staticmethod
-    def _shadow_rows(
-        answered: Answered, shadow: Bundle, measured: NDArray[np.float32], identities: list[str], kept: list[bool]
-    ) -> list[PredictionRow]:
-        """What the shadow says of the same images, under ids of its own."""
-        chosen = [row for row, each in enumerate(answered.seen) if each.for_shadow is not None]
-        packed = [each.for_shadow for each in answered.seen if each.for_shadow is not None]
-        outputs = shadow.classifier.predict_packed(np.concatenate(packed))
-        seen = [answered.seen[row] for row in chosen]
-        rows = _rows_of(
-            shadow,
-            answered.at,
-            seen,
-            softmax(outputs.logits),
-            outputs.embeddings,
-            measured[chosen],
-            [identities[row] for row in chosen],
-            [kept[row] for row in chosen],
-        )
-        return [row._replace(id=shadow_id(row.id)) for row in rows]
-
-    def _keep(self, answered: Answered, identities: list[str]) -> list[bool]:
+    def _keep(self, answered: Answered) -> list[bool]:
         """Whose bytes were kept. Those of low confidence are asked for, as long as few enough are."""
         keeping = self._keeping
         if keeping is None:
-            return [False] * len(identities)
+            return [False] * len(answered.seen)
         kept: list[bool] = []
         asked: list[str] = []
         confidence = answered.probabilities.max(1)
-        for row, (each, identity) in enumerate(zip(answered.seen, identities, strict=True)):
+        for row, each in enumerate(answered.seen):
             unsure = bool(confidence[row] < keeping.ask_below) and self._may_ask(keeping.most_asked, len(asked))
-            wanted = unsure or _is_sampled(each.ask.id, keeping.share)
-            done = wanted and keeping.images.keep(identity, _file_of(each))
+            wanted = len(each.ask.content) > 0 and (unsure or _is_sampled(each.ask.id, keeping.share))
+            done = wanted and keeping.images.keep(each.image_id, file_of(each))
             kept.append(done)
             if done and unsure:
                 asked.append(each.ask.id)
@@ -344,71 +314,6 @@ class PredictionLogger:
             self._asked = (self._asked[0], self._asked[1] + len(prediction_ids))
 
 
-def shadow_id(prediction_id: str) -> str:
-    """The id of a shadow's prediction: that of the answer which the client got, with another variant of random bits, so
-    that the two can be paired."""
-    return str(UUID(int=UUID(prediction_id).int ^ 1))
-
-
-def _rows_of(
-    bundle: Bundle,
-    at: int,
-    seen: Sequence[Seen],
-    probabilities: NDArray[np.float32],
-    embeddings: NDArray[np.float32],
-    measured: NDArray[np.float32],
-    identities: Sequence[str],
-    kept: Sequence[bool],
-) -> list[PredictionRow]:
-    projected = bundle.projection.apply(embeddings).astype(np.float16)
-    predicted = probabilities.argmax(1).tolist()
-    serving = bundle.serving.id
-    return [
-        PredictionRow(
-            each.ask.id,
-            at,
-            serving,
-            predicted[row],
-            probabilities[row].tobytes(),
-            projected[row].tobytes(),
-            measured[row].tobytes(),
-            identities[row],
-            each.header.format,
-            each.header.width,
-            each.header.height,
-            len(each.ask.content),
-            each.ask.client,
-            kept[row],
-        )
-        for row, each in enumerate(seen)
-    ]
-
-
-def _statistics(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Those of one shape together: that is what makes them cheap."""
-    by_shape: dict[Any, list[int]] = {}
-    for row, image in enumerate(images):
-        by_shape.setdefault(image.shape, []).append(row)
-    parts = {shape: statistics(np.stack([images[row] for row in rows])) for shape, rows in by_shape.items()}
-    found = np.empty((len(images), next(iter(parts.values())).shape[1]), np.float32)
-    for shape, rows in by_shape.items():
-        found[rows] = parts[shape]
-    return found
-
-
 def _is_sampled(prediction_id: str, share: float) -> bool:
     """By the random end of the id: the same on any worker, and told from the id alone."""
     return share > 0 and int(prediction_id[-8:], 16) < share * 2**32
-
-
-def _file_of(seen: Seen) -> bytes:
-    """What was sent; an array as a lossless file."""
-    if isinstance(seen.ask.content, bytes):
-        return seen.ask.content
-    from io import BytesIO
-
-    from PIL import Image
-
-    file = BytesIO()
-    Image.fromarray(seen.ask.content).save(file, "PNG")
-    return file.getvalue()

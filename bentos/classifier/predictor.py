@@ -49,6 +49,7 @@ class Seen:
     packed: NDArray[np.uint8]  # [1, S, S, 3] for the model that answers
     for_shadow: NDArray[np.uint8] | None  # the same for the shadow, where it looks at this one
     pixels: NDArray[np.uint8]  # [H, W, 3], decoded; averaged down where it is large
+    size: int  # bytes of what was sent
     image_id: str  # empty where the pixels are all there, and the log can compute it
 
 
@@ -78,11 +79,10 @@ class Predictor:
         """One result an image, in order; one that can't be read gets a Refusal and leaves its neighbours alone."""
         standing = self.standing  # read once: one batch knows one champion
         found = [self._see(ask, standing) for ask in asks]
-        champions = [each for each in found if isinstance(each, Seen) and not each.on_trial]
-        canarys = [each for each in found if isinstance(each, Seen) and each.on_trial]
-        answers = {False: self._answer(standing.champion, standing, champions)}
+        seen = [each for each in found if isinstance(each, Seen)]
+        answers = {False: self._answer(standing.champion, standing, [each for each in seen if not each.on_trial])}
         if standing.trial is not None:
-            answers[True] = self._answer(standing.trial, standing, canarys)
+            answers[True] = self._answer(standing.trial, standing, [each for each in seen if each.on_trial])
         return [each if isinstance(each, Exception) else next(answers[each.on_trial]) for each in found]
 
     def _answer(self, bundle: Bundle, standing: Standing, seen: list[Seen]) -> Iterator[Prediction]:
@@ -105,20 +105,20 @@ class Predictor:
         """Packed one by one: a batch of photographs at full size would fill the memory."""
         try:
             header, pixels = self._pixels(ask.content)
-            on_trial, shadowed = standing.plays(ask.client.encode() or bytes(ask.content))
+            on_trial, shadowed = standing.plays(ask)
             trial = standing.trial or standing.champion
             bundle = trial if on_trial else standing.champion
             packed = pack([pixels], bundle.classifier.model.preprocessing)
             for_shadow = pack([pixels], trial.classifier.model.preprocessing) if shadowed else None
             small = measurable(pixels)
             identity = "" if small is pixels else image_id(pixels)
-            return Seen(ask, header, on_trial, packed, for_shadow, small, identity)
+            return Seen(ask, header, on_trial, packed, for_shadow, small, ask.size, identity)
         except Refusal as refusal:
             return refusal
         except UndecodableImage as error:
             return Refusal(422, "undecodable_image", f"The image can't be decoded: {error}", ACCEPTED)
         except Exception:  # the border: whatever a decoder does on hostile bytes, it is this one image's failure
-            log.exception("an image of %d bytes failed outside decode's own checks", len(ask.content))
+            log.exception("an image of %d bytes failed outside decode's own checks", ask.size)
             return Refusal(422, "undecodable_image", "The image can't be decoded.", ACCEPTED)
 
     def _pixels(self, content: bytes | NDArray[np.uint8]) -> tuple[Header, NDArray[np.uint8]]:

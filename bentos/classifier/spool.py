@@ -5,6 +5,7 @@ A file belongs to whoever holds its lock. One that a dead worker left behind is 
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import IO
 from uuid import uuid4
 
 from flywheel.ledger.predictions import PredictionLog, PredictionRow, Serving, open_predictions
+
+log = logging.getLogger(__name__)
 
 NAME = "predictions-{}.db"
 SUFFIXES = ("", "-wal", "-shm", ".lock")
@@ -22,7 +25,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.file = folder / NAME.format(f"{os.getpid()}-{uuid4().hex[:8]}")
+        self.file = self._own()
         self.rows = 0  # that wait
         self._log: PredictionLog | None = None
         self._lock: IO[str] | None = None
@@ -49,6 +52,20 @@ class Spool:
         if not self.rows:
             self._remove_file()
 
+    def set_aside(self, error: Exception) -> None:
+        """A file that can't be read is left under another name, for a person; it holds up nothing."""
+        damaged = self.file.with_name(f"{self.file.name}.damaged")
+        log.error("%s: rows of the prediction log can't be read (%s); left as %s", self.file, error, damaged.name)
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        with contextlib.suppress(OSError):
+            self.file.rename(damaged)
+        self.rows = 0
+        self._remove_file()
+        if self._lock is None:  # none was adopted: the next row begins a file
+            self.file = self._own()
+
     def close(self) -> None:
         """What waits stays on disk for the next worker."""
         if self.rows == 0:
@@ -59,6 +76,9 @@ class Spool:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _own(self) -> Path:
+        return self._folder / NAME.format(f"{os.getpid()}-{uuid4().hex[:8]}")
 
     def _opened(self) -> PredictionLog:
         if self._log is None:
@@ -71,10 +91,14 @@ class Spool:
         """Takes over one file whose owner is dead; another worker takes the next."""
         for file in sorted(self._folder.glob(NAME.format("*"))):
             lock = _locked(file)
-            if lock is not None and file.exists():
+            if lock is None:
+                continue
+            if file.exists():
                 self.file, self._lock = file, lock
                 self.rows = 1  # at least: `first` tells
                 return
+            file.with_name(f"{file.name}.lock").unlink(missing_ok=True)  # its owner removed it meanwhile
+            lock.close()
 
     def _remove_file(self) -> None:
         if self._log is not None:

@@ -50,7 +50,7 @@ def start_worker(
         return Worker(predictor, batcher, PredictionIds())
     place = log_settings()
     opener = partial(open_predictions, place, hasty=True)
-    images = KeptImages(place.paths.predicted, settings.most_kept, lambda: _waited_for(opener))
+    images = KeptImages(place.paths, settings.most_kept, lambda: _waited_for(opener))
     keeping = Keeping(images, settings.kept_share, settings.ask_below, settings.most_asked)
     logger = PredictionLogger(opener, Spool(place.paths.spool), keeping, metrics.dropped.inc)
     predictor.record = partial(_count_and_log, metrics, logger)

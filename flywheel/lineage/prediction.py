@@ -48,7 +48,7 @@ def _answer(logged: Logged, paths: Paths) -> str:
 def _image(logged: Logged, paths: Paths) -> Node:
     row = logged.row
     told = f"{row.format}, {row.width} × {row.height}, {row.bytes:,} bytes"
-    kept = paths.predicted / row.image_id[:2] / row.image_id
+    kept = paths.predicted_image(row.image_id)
     check = Check(State.UNCHECKED, "its bytes were not kept, or have been removed since")
     if row.kept and kept.is_file():
         try:

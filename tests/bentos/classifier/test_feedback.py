@@ -19,6 +19,7 @@ from bentos.classifier.predictor import Predictor
 from bentos.classifier.spool import Spool
 from bentos.classifier.worker import Worker
 from flywheel.ledger.predictions import PredictionLog, open_predictions
+from flywheel.paths import Paths
 from tests.bentos.classifier.test_app import JPEG, SETTINGS, assert_one_shape
 
 
@@ -30,7 +31,7 @@ def url(tmp_path) -> str:
 @pytest.fixture
 def client(bundle: Bundle, tmp_path, url) -> Iterator[TestClient]:
     opener = partial(open_predictions, url, hasty=True)
-    images = KeptImages(tmp_path / "kept", 10**6, set)
+    images = KeptImages(Paths(tmp_path), 10**6, set)
     logger = PredictionLogger(opener, Spool(tmp_path / "spool"), Keeping(images, 0.0, ask_below=1.0, most_asked=2))
     predictor = Predictor(Standing(bundle), SETTINGS.most_pixels, logger.record)
     batcher = MicroBatcher(predictor.predict, 4, 4)

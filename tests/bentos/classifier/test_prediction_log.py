@@ -18,7 +18,8 @@ from bentos.classifier.ask import Ask
 from bentos.classifier.bundle import Bundle, Standing
 from bentos.classifier.kept_images import KeptImages
 from bentos.classifier.prediction_id import PredictionIds
-from bentos.classifier.prediction_log import Keeping, PredictionLogger, shadow_id
+from bentos.classifier.prediction_log import Keeping, PredictionLogger
+from bentos.classifier.prediction_rows import shadow_id
 from bentos.classifier.predictor import Predictor
 from bentos.classifier.spool import Spool
 from flywheel.data.decode import decode, image_id
@@ -26,6 +27,7 @@ from flywheel.data.measurements import statistics
 from flywheel.ledger import LedgerError
 from flywheel.ledger.predictions import PredictionLog, open_predictions
 from flywheel.model.inference import softmax
+from flywheel.paths import Paths
 from flywheel.settings import PROJECT
 from tests.bentos.classifier.conftest import as_shadow
 from tests.bentos.classifier.test_app import encoded
@@ -89,6 +91,7 @@ def test_a_row_says_what_was_answered_about_which_image(logged, bundle):
         assert (row.height, row.width) == pixels.shape[:2]
         assert (row.bytes, row.client, each.serving) == (len(ask.content), "alice", bundle.serving)
     assert [each.row.format for each in found] == ["JPEG", "PNG", "PNG", "pixels"]
+    assert (found[3].row.width, found[3].row.height, found[3].row.bytes) == (4, 5, 60)
     assert logged.logger.state.written == 4
 
 
@@ -247,6 +250,37 @@ def test_the_next_worker_writes_what_a_killed_one_left_on_disk(bundle, tmp_path)
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+def test_a_damaged_file_of_a_killed_worker_holds_up_nothing(bundle, tmp_path):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "predictions-7-dead.db").write_bytes(b"no database" * 1000)
+    logged = Logged(bundle, tmp_path)
+    given = asks(3)
+    logged.predictor.predict(given)
+    wait_for(lambda: logged.logger.state.written == 3 and logged.logger.state.spooled == 0)
+    logged.logger.close()
+    assert logged.rows() == [each.id for each in given]
+    assert logged.logger.state.dropped == 0
+    assert [file.name for file in (tmp_path / "spool").iterdir()] == ["predictions-7-dead.db.damaged"]
+
+
+def test_where_memory_would_suffer_images_are_measured_at_once_and_not_kept(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "MOST_WAITING_BYTES", 0)
+    images = KeptImages(Paths(tmp_path), 10**6, set)
+    logged = Logged(bundle, tmp_path, Keeping(images, share=1.0, ask_below=1.0, most_asked=9))
+    given = asks(3)
+    logged.predictor.predict(given)
+    logged.logger.close()
+    found = logged.log().after(0, 9)
+    assert [each.row.image_id for each in found] == [image_id(decode(ask.content)) for ask in given]
+    assert [each.row.bytes for each in found] == [len(ask.content) for ask in given]
+    for each, ask in zip(found, given, strict=True):
+        assert (
+            np.frombuffer(each.row.statistics, np.float32).tolist() == statistics(decode(ask.content)[None])[0].tolist()
+        )
+    assert [each.row.kept for each in found] == [False] * 3
+    assert logged.log().asked() == []
+
+
 def test_a_shadow_answers_the_same_images_into_the_log_alone(bundle, challenger, tmp_path):
     logged = Logged(bundle, tmp_path)
     shadow = as_shadow(challenger)
@@ -281,9 +315,7 @@ def test_a_canary_answers_its_share_and_the_same_client_always_the_same_way(bund
 
 
 def test_a_sample_of_the_images_is_kept_and_the_unsure_ones_are_asked_for(bundle, tmp_path):
-    folder = tmp_path / "kept"
-    waiting: set[str] = set()
-    images = KeptImages(folder, 10**6, lambda: waiting)
+    images = KeptImages(Paths(tmp_path), 10**6, set)
     logged = Logged(bundle, tmp_path, Keeping(images, share=0.0, ask_below=1.0, most_asked=2))
     given = asks(3)
     logged.predictor.predict(given)
@@ -296,12 +328,12 @@ def test_a_sample_of_the_images_is_kept_and_the_unsure_ones_are_asked_for(bundle
 
 def test_a_full_folder_makes_room_but_never_of_what_is_waited_for(tmp_path):
     waited = {"aa-first"}
-    images = KeptImages(tmp_path / "kept", 1000, lambda: waited)
+    images = KeptImages(Paths(tmp_path), 1000, lambda: waited)
     for age, name in enumerate(("aa-first", "bb-second", "cc-third")):
         assert images.keep(name, bytes(300))
         os.utime(images.path(name), (1000 + age, 1000 + age))
     assert not images.keep("dd-fourth", bytes(300))
-    later = KeptImages(tmp_path / "kept", 950, lambda: waited)
+    later = KeptImages(Paths(tmp_path), 950, lambda: waited)
     assert not later.keep("dd-fourth", bytes(800))  # it looks, and sweeps
     assert images.read("aa-first") is not None
     assert images.read("bb-second") is None
