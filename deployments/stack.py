@@ -53,7 +53,7 @@ class Stack:
     def command(self, name: str) -> list[str]:
         python = sys.executable
         return {
-            SERVER: [python, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(self.port(SERVER))],
+            SERVER: [python, "-m", "deployments.server", "start", "--host", HOST, "--port", str(self.port(SERVER))],
             REPORTS: [python, "-m", "deployments.reports", str(self.port(REPORTS))],
             WORKER: [python, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "flywheel-worker"],
             KEEPER: [python, "-m", "deployments.keep"],

@@ -113,6 +113,7 @@ def test_a_shell_without_the_ports_settings_finds_what_runs(running: Clone) -> N
 def test_down_leaves_nothing_whatever_the_shell_has_set(running: Clone) -> None:
     down = replace(running, ports={}).module("down")
     assert down.returncode == 0, down.stderr
+    assert "database is locked" not in (running.folder / ".flywheel" / "logs" / "server.log").read_text()
     assert running.left() == []
     assert not (running.folder / "prefect.toml").exists()
     assert running.module("down").stdout.strip() == "Nothing runs."
