@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
+from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.results import get_result_store
 
 from flywheel.identity import digest
@@ -32,7 +33,8 @@ def kept(made: Task[P, R], find: Callable[P, R | None], when_cached: Callable[..
     `when_cached` is called then with the wall time, the record and the stage's arguments.
     """
     signature = inspect.signature(made.fn)
-    keeping = made.with_options(cache_key_fn=lambda _, inputs: identity(made.name, inputs), **KEEPING)
+    policy = CacheKeyFnPolicy(cache_key_fn=lambda _, inputs: identity(made.name, inputs))
+    keeping = made.with_options(cache_policy=policy, **KEEPING)
     making = keeping.with_options(refresh_cache=True)
 
     @wraps(made.fn)
