@@ -4,10 +4,13 @@ import argparse
 from typing import get_args
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from flows.parameters import nested, options
+from flows.parameters import accepted, nested, options
 from flywheel.presets import PRESETS
 from flywheel.settings import TrainingParameters
+
+OWN_CHECK = "value_error"  # pydantic's name for what a validator of ours raised
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +45,15 @@ def parameters_from(arguments: argparse.Namespace) -> TrainingParameters:
 def explain(error: ValidationError) -> str:
     """One line a bad field: its name, what was given, what is accepted."""
     lines = [
-        f"{str(problem['loc'][-1]).upper()}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
-        for problem in error.errors()
+        f"{str(problem['loc'][-1]).upper()}={problem['input']!r}: {_expected(problem)}." for problem in error.errors()
     ]
     return "\n".join([*lines, "Run 'make help' for the targets, 'python -m flows.run --help' for every parameter."])
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """A number's whole range, where pydantic names only the bound that was passed; else what pydantic says."""
+    _, field = options(TrainingParameters).get(str(problem["loc"][-1]), (None, None))
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] != OWN_CHECK and field is not None and (text := accepted(field)):
+        return f"{text.removesuffix(', or null')} expected{', or none' if text.endswith(', or null') else ''}"
+    return f"{said[0].lower()}{said[1:]}"

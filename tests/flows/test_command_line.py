@@ -35,8 +35,7 @@ def test_a_preset_is_a_base_that_options_override() -> None:
 def test_more_head_epochs_than_epochs_are_refused() -> None:
     with pytest.raises(ValidationError) as caught:
         parse("--epochs", "2", "--head-epochs", "3")
-    assert explain(caught.value).startswith("HEAD_EPOCHS='3'")
-    assert "at most 2, the number of epochs" in explain(caught.value)
+    assert explain(caught.value).startswith("HEAD_EPOCHS='3': at most 2, the number of epochs, expected.")
 
 
 def test_options_reach_their_section() -> None:
@@ -54,7 +53,12 @@ def test_all_is_no_subset() -> None:
 def test_a_value_out_of_range_names_field_and_range() -> None:
     with pytest.raises(ValidationError) as caught:
         parse("--epochs", "0")
-    assert explain(caught.value).startswith("EPOCHS='0': input should be greater than or equal to 1.")
+    assert explain(caught.value).startswith("EPOCHS='0': a whole number from 1 to 1000 expected.")
+    with pytest.raises(ValidationError) as caught:
+        parse("--subset", "1", "--warmup", "1")
+    said = explain(caught.value)
+    assert "SUBSET='1': a whole number from 2 to 100000000 expected, or none." in said
+    assert "WARMUP='1': a number from 0, below 1 expected." in said
 
 
 def test_every_problem_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
