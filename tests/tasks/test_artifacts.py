@@ -1,17 +1,17 @@
 """What the Prefect UI is given to render."""
 
 from flywheel.records import GateVerdict, RuleResult, Verdict
-from tasks.artifacts import gate_markdown
+from tasks.artifacts import gate_description, gate_markdown
 
 REASON = "Worst class “a|b”: recall 0.300 on 40 images: all of it lies below the floor 0.500."
 
 
-def test_a_reason_stands_below_the_table_whose_cells_do_not_wrap() -> None:
+def failed() -> GateVerdict:
     rules = (
         RuleResult("evaluation set", 1797.0, 100.0, Verdict.PASS, "1,797 frozen images."),
         RuleResult("worst class recall", 0.3, 0.5, Verdict.FAIL, REASON),
     )
-    verdict = GateVerdict(
+    return GateVerdict(
         id="dec-1",
         model_id="model-1",
         task_id="task-1",
@@ -20,9 +20,19 @@ def test_a_reason_stands_below_the_table_whose_cells_do_not_wrap() -> None:
         champion_id=None,
         verdict=Verdict.FAIL,
         rules=rules,
-        reason=REASON,
+        reason="In the whole.",
     )
-    lines = gate_markdown(verdict, 1797).splitlines()
+
+
+def test_the_verdict_and_its_reason_are_shown_once() -> None:
+    shown = f"{gate_description(failed())}\n{gate_markdown(failed(), 1797)}"
+    assert shown.lower().count("# fail") == 1
+    assert "fail" not in gate_description(failed()).lower()
+    assert shown.count("In the whole.") == 1
+
+
+def test_a_reason_stands_below_the_table_whose_cells_do_not_wrap() -> None:
+    lines = gate_markdown(failed(), 1797).splitlines()
     cells = [line for line in lines if line.startswith("| ")]
     assert cells[-2:] == [
         "| evaluation set | pass | 1,797 | 100 |",
