@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+PATTERNS = {r"^$|\.safetensors$": "the path of a .safetensors file, or nothing"}
 NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -65,7 +66,9 @@ def takes(model: type[M]) -> Callable[[Callable[[M], R]], Callable[..., R]]:
 
 
 def accepted(field: FieldInfo) -> str:
-    """A number's range in words, `a whole number from 1 to 1000`; "" for what has no bounds."""
+    """A number's range in words, `a whole number from 1 to 1000`, or a file's kind; "" for what has no bounds."""
+    if pattern := _of_the_form(field).get("pattern"):
+        return PATTERNS[str(pattern)]
     bounds = {
         name: text.format(f"{bound:g}" if isinstance(bound, float) else bound)
         for constraint in field.metadata
@@ -84,6 +87,11 @@ def accepted(field: FieldInfo) -> str:
     return f"{number} {words}{', or null' if type(None) in kinds else ''}"
 
 
+def _of_the_form(field: FieldInfo) -> dict[str, Any]:
+    """What only the form asks for."""
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+
+
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     annotation: Any = field.annotation
     if field.metadata:
@@ -92,7 +100,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     if text := accepted(field):
         described = f"{described} {text[0].upper()}{text[1:]}."
         # a bound alone would be refused as "0 is less than the minimum of 1", which leaves the other one to be guessed
-        extra = {"if": TypeAdapter(annotation).json_schema(), "else": {"enum": [text]}}
+        document = {**TypeAdapter(annotation).json_schema(), **_of_the_form(field)}
+        extra = {"if": document, "else": {"enum": [text]}}
     default = ... if field.is_required() else field.default
     return inspect.Parameter(
         name,

@@ -67,17 +67,18 @@ def _run(parameters: TrainingParameters, until: str, console: Console) -> None:
 
 def _demand_possible(parameters: TrainingParameters, until: str, console: Console) -> None:
     """The flow asks the same; here it is said before a server is started, within seconds of the command."""
+    from flywheel.data.sources import demand_source
     from flywheel.model.initial_weights import find_initial_weights, pack_for
     from tasks.training import demand_device, demand_model
 
     if until != "data":
         demand_device(parameters.device)
+    demand_source(parameters.data.source)
     recipe = parameters.recipe
     if recipe.begins_with_weights:
         console.print(f"Finding the weights of {recipe.model} ...", style="dim", markup=False, highlight=False)
     initial = find_initial_weights(recipe)
-    if until != "data":
-        demand_model(recipe, pack_for(parameters.data, initial).packed_size, initial)
+    demand_model(recipe, pack_for(parameters.data, initial).packed_size, initial)
 
 
 def _choose_server(console: Console) -> RunServer | None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.console import duration
+from flywheel.data.sources import is_named
 from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
 from flywheel.report.contents import changed
 from flywheel.settings import Settings, TrainingParameters
@@ -24,9 +25,8 @@ def print_data(console: Console, data: PreparedData, parameters: TrainingParamet
     _data_rows(table, data)
     _print(console, table, seconds)
     again = "".join(f" {variable}" for variable in changed(parameters))
-    _commands(
-        console, "Next:", [f"make train{again}", f"make run{again}", "make run SOURCE=/path/to/your/class/folders"]
-    )
+    own = ["make run SOURCE=/path/to/your/class/folders"] if is_named(parameters.data.source) else []
+    _commands(console, "Next:", [f"make train{again}", f"make run{again}", *own])
 
 
 def print_outcome(console: Console, outcome: TrainingOutcome, release: Release | None, seconds: float) -> None:

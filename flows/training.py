@@ -7,7 +7,9 @@ to see that it answers as it was trained, judged on all that against the policy 
 
 from prefect import flow
 
+from flows.naming import with_short_source
 from flows.parameters import takes
+from flywheel.data.sources import demand_source
 from flywheel.model.initial_weights import pack_for
 from flywheel.records import PreparedData, TrainingOutcome
 from flywheel.settings import DataParameters, TrainingParameters
@@ -42,19 +44,20 @@ def prepare(parameters: DataParameters) -> PreparedData:
     return PreparedData(source, index, dataset, (index_check, dataset_check))
 
 
-@flow(name="prepare-data", flow_run_name="prepare {source}")
+@flow(name="prepare-data", flow_run_name=with_short_source("prepare {source}"))
 @takes(DataParameters)
 def prepare_data(parameters: DataParameters) -> PreparedData:
     """Make the dataset version of a source, and stop there."""
     return prepare(parameters)
 
 
-@flow(name="train-classifier", flow_run_name="train {model} on {source}")
+@flow(name="train-classifier", flow_run_name=with_short_source("train {model} on {source}"))
 @takes(TrainingParameters)
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
     """Train, package and judge a model; the champion stays who it is."""
     stop_after_crashes()
     demand_device(parameters.device)
+    demand_source(parameters.data.source)
     with stage_seconds() as seconds:
         initial = find_weights(parameters.recipe) if parameters.recipe.begins_with_weights else None
         packing = pack_for(parameters.data, initial)

@@ -114,7 +114,10 @@ class Recipe(BaseModel):
         default=False, description="Begin with timm's pretrained weights, from the hub or its local cache."
     )
     weights: str = Field(
-        default="", description="Begin with the weights of this .safetensors file; a head of other classes is replaced."
+        default="",
+        description="Begin with the weights of this .safetensors file; a head of other classes is replaced.",
+        # of the form alone: what a file is, its content tells
+        json_schema_extra={"pattern": r"^$|\.safetensors$"},
     )
     stem: Literal["stock", "small"] = Field(
         default="stock", description="small: the first layers keep the resolution of images of 32 to 64 pixels."
@@ -206,6 +209,11 @@ class DataParameters(BaseModel):
         le=1,
         description="More of a side copied on another than this share stops the run.",
     )
+
+    @property
+    def source_name(self) -> str:
+        """Of a path the last part, for a list of runs."""
+        return Path(self.source).name or self.source
 
     @property
     def packed_size(self) -> int:

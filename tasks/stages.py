@@ -81,7 +81,7 @@ def show_evaluation(evaluation: Evaluation, model: TrainedModel, *_: object) -> 
 
 @stage(
     "fetch source",
-    "fetch {parameters.source}",
+    "fetch {parameters.source_name}",
     retries=MOST_TRIES,
     retry_delay_seconds=exponential_backoff(backoff_factor=FIRST_DELAY_SECONDS),
     retry_jitter_factor=0.5,

@@ -53,6 +53,23 @@ def fetch_source(request: str, settings: Settings, progress: Progress = silent) 
         raise SourceError(f"{request}: a readable source expected, found: {error}.") from error
 
 
+def is_named(request: str) -> bool:
+    """Whether the request is a name that is known here, not a path."""
+    return request in (AUTO, CIFAR10, DIGITS)
+
+
+def demand_source(request: str) -> None:
+    """Raise SourceError for a path that can be no source, before anything else is looked at."""
+    path = Path(request).expanduser()
+    if is_named(request) or path.is_dir() or (path.is_file() and is_archive(path)):
+        return
+    found = "another kind of file" if path.exists() else "nothing there"
+    raise SourceError(
+        f"{request}: {CIFAR10}, {DIGITS}, {AUTO}, or the path of a folder or archive (.tar.gz, .tar.xz, .zip) of class "
+        f"folders expected, found {found}."
+    )
+
+
 def _auto(settings: Settings, progress: Progress) -> Source:
     try:
         source = _cifar10(settings, progress, min(settings.download_timeout, AUTO_TIMEOUT_SECONDS))
@@ -82,17 +99,12 @@ def _digits(settings: Settings, progress: Progress) -> Source:
 
 
 def _from_path(request: str, paths: Paths, progress: Progress) -> Source:
-    path = Path(request).expanduser()
+    demand_source(request)
+    path = Path(request).expanduser().resolve()
     if path.is_dir():
         read_tree(path)
-        return Source(safe_name(path.resolve().name), path.resolve(), request)
-    if path.is_file() and is_archive(path):
-        return _from_archive(path.resolve(), request, paths, progress)
-    found = "another kind of file" if path.exists() else "nothing there"
-    raise SourceError(
-        f"{request}: {CIFAR10}, {DIGITS}, {AUTO}, or the path of a folder or archive (.tar.gz, .tar.xz, .zip) of class "
-        f"folders expected, found {found}."
-    )
+        return Source(safe_name(path.name), path, request)
+    return _from_archive(path, request, paths, progress)
 
 
 def _from_archive(archive: Path, request: str, paths: Paths, progress: Progress) -> Source:

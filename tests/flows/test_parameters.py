@@ -61,6 +61,7 @@ def test_a_deployments_parameters_are_in_its_form(deployment: dict[str, Any]) ->
         ),
         ({"warmup": 1.0}, "1.0 is not one of ['a number from 0, below 1']"),
         ({"subset": 1}, "1 is not one of ['a whole number from 2 to 100000000, or null']"),
+        ({"weights": "/etc/passwd"}, "'/etc/passwd' is not one of ['the path of a .safetensors file, or nothing']"),
         ({"schedule": "zigzag"}, "'zigzag' is not one of ['triangle', 'cosine', 'constant']"),
     ],
 )
@@ -73,7 +74,7 @@ def test_prefects_own_check_names_field_and_range(given: dict[str, Any], said: s
 def test_every_bound_of_the_form_is_told_in_words() -> None:
     for name, (_, field) in options(TrainingParameters).items():
         bounded = [bound for bound in field.metadata if hasattr(bound, "ge") or hasattr(bound, "gt")]
-        assert bool(bounded) == bool(accepted(field)), name
+        assert bool(bounded or field.json_schema_extra) == bool(accepted(field)), name
 
 
 def test_a_function_of_a_model_is_called_with_its_fields() -> None:

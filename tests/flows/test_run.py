@@ -12,6 +12,7 @@ from rich.console import Console
 
 from flows.run import _demand_possible
 from flows.training import train_classifier
+from flywheel.data.sources import SourceError
 from flywheel.model import hub
 from flywheel.model.folder import ModelError, TrainingError
 from flywheel.settings import TrainingParameters
@@ -19,9 +20,10 @@ from flywheel.settings import TrainingParameters
 ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 
 
-def demand(until: str = "train", device: str = "auto", **recipe: object) -> str:
+def demand(until: str = "train", device: str = "auto", source: str = "auto", **recipe: object) -> str:
     said = io.StringIO()
-    parameters = TrainingParameters.model_validate({"recipe": recipe, "device": device})
+    given = {"recipe": recipe, "device": device, "data": {"source": source}}
+    parameters = TrainingParameters.model_validate(given)
     _demand_possible(parameters, until, Console(file=said))
     return said.getvalue()
 
@@ -49,6 +51,14 @@ def test_a_device_that_is_not_there_is_refused_but_where_only_data_is_made() -> 
     with pytest.raises(TrainingError, match="Try DEVICE=auto"):
         demand(device=ABSENT)
     assert demand("data", device=ABSENT) == ""
+
+
+@pytest.mark.parametrize("until", ["data", "train", "release"])
+def test_a_network_or_a_source_that_is_not_there_is_refused_wherever_the_run_stops(until: str) -> None:
+    with pytest.raises(ModelError, match="Did you mean"):
+        demand(until, model="resnet81")
+    with pytest.raises(SourceError, match=r"/nowhere.*found nothing there"):
+        demand(until, source="/nowhere")
 
 
 def test_a_hub_that_is_silent_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def prepared(tmp_path: Path, example: str) -> PreparedData:
     return PreparedData(source, index, version, (ValidationResult("images", index.id, (finding,)),))
 
 
-def printed(data: PreparedData) -> str:
+def printed(data: PreparedData, parameters: TrainingParameters = PARAMETERS) -> str:
     out = io.StringIO()
-    print_data(Console(file=out, width=240), data, PARAMETERS, 65.0)
+    print_data(Console(file=out, width=240), data, parameters, 65.0)
     return out.getvalue()
 
 
@@ -72,4 +72,10 @@ def test_a_file_name_is_no_markup(tmp_path: Path) -> None:
 
 
 def test_the_next_commands_speak_of_the_same_data(tmp_path: Path) -> None:
-    assert "make train SOURCE='my photos' SUBSET=all" in printed(prepared(tmp_path, "cat/a.jpg"))
+    said = printed(prepared(tmp_path, "cat/a.jpg"))
+    assert said.endswith("  make train SOURCE='my photos' SUBSET=all\n  make run SOURCE='my photos' SUBSET=all\n")
+
+
+def test_who_has_not_tried_images_of_their_own_is_told_how(tmp_path: Path) -> None:
+    said = printed(prepared(tmp_path, "cat/a.jpg"), TrainingParameters())
+    assert said.endswith("  make train\n  make run\n  make run SOURCE=/path/to/your/class/folders\n")
