@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 LAST, NEXT = 8, 4
+ILL = ("Failed", "Crashed", "Cancelled", "TimedOut")  # whose reasons are told
 COLOURS = {"Completed": "green", "Running": "cyan", "Failed": "red", "Crashed": "red", "Cancelled": "yellow"}
 
 
@@ -65,6 +66,10 @@ def _print_runs(client: "SyncPrefectClient", console: Console) -> None:
     coming = client.read_flow_runs(flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=NEXT)
     console.print(_deployments(deployments, names, last))
     console.print(_runs("last runs", last, names, flows))
+    for run in last:
+        if run.state_name in ILL and run.state and run.state.message:
+            reason = run.state.message.partition("\n")[0]
+            console.print(f"  {run.name}, {run.state_name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(_runs("next runs", coming, names, flows) if coming else "No run is scheduled.")
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from flows.parameters import takes
 from flywheel.records import Release
 from flywheel.settings import ApprovalParameters
+from tasks.alone import alone
 from tasks.stages import promote, told_gate
 
 
@@ -24,6 +25,7 @@ class Approval(RunInput):
 
 
 @flow(name="approve-promotion", flow_run_name="approve {bento_tag}")
+@alone
 @takes(ApprovalParameters)
 def approve_promotion(parameters: ApprovalParameters) -> Release:
     """Wait for a person, then release or refuse; both are recorded with the name and the reason."""

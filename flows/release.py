@@ -8,10 +8,12 @@ from prefect import flow
 from flows.parameters import takes
 from flywheel.records import Release
 from flywheel.settings import ReleaseParameters
+from tasks.alone import alone
 from tasks.stages import promote
 
 
 @flow(name="release-classifier", flow_run_name="release {bento_tag}")
+@alone
 @takes(ReleaseParameters)
 def release_classifier(parameters: ReleaseParameters) -> Release:
     """Promote on the verdict. A model that did not pass stays out, and that is no failure of the run."""

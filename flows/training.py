@@ -13,6 +13,7 @@ from flywheel.data.sources import demand_source
 from flywheel.model.initial_weights import pack_for
 from flywheel.records import PreparedData, TrainingOutcome
 from flywheel.settings import DataParameters, TrainingParameters
+from tasks.alone import alone
 from tasks.reporting import stage_seconds
 from tasks.retries import stop_after_crashes
 from tasks.stages import (
@@ -52,6 +53,7 @@ def prepare_data(parameters: DataParameters) -> PreparedData:
 
 
 @flow(name="train-classifier", flow_run_name=with_short_source("train {model} on {source}"))
+@alone
 @takes(TrainingParameters)
 def train_classifier(parameters: TrainingParameters) -> TrainingOutcome:
     """Train, package and judge a model; the champion stays who it is."""

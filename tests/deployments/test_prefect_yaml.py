@@ -31,8 +31,9 @@ def test_the_deployments_that_are_promised_are_there() -> None:
 def test_each_runs_an_existing_flow_alone_on_the_pool(deployment: dict[str, Any]) -> None:
     module, _, function = deployment["entrypoint"].partition(":")
     tree = ast.parse((PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    flow = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    assert "alone" in {ast.unparse(decorator) for decorator in flow.decorator_list}
+    assert "concurrency_limit" not in deployment, "it cancels whichever it hears of last"
     assert deployment["work_pool"]["name"] == POOL
     assert deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(
         HEARTBEAT_SECONDS

@@ -1,5 +1,6 @@
 """`make up` on a real server: what it refuses, what it keeps running, and what `make down` leaves: nothing."""
 
+import json
 import os
 import signal
 import socket
@@ -78,14 +79,35 @@ def test_the_gpus_slot_is_held_and_given_back(running: Clone) -> None:
     assert running.ask(code) == [0, 1, 0]
 
 
+def test_what_only_the_run_can_see_ends_it_before_any_data_is_fetched(running: Clone) -> None:
+    done = running.run({"source": "/a/long/way/to/nowhere"}, "--watch")
+    assert done.returncode == 1
+    runs = running.ask(
+        "print(json.dumps([[r.name, r.state.message, len(client.read_task_runs())] for r in client.read_flow_runs()]))"
+    )
+    ((name, message, stages),) = runs
+    assert name == "train airbench_small on nowhere"
+    assert "SourceError: /a/long/way/to/nowhere: cifar10, digits, auto, or the path of a folder" in message
+    assert stages == 0
+    assert message in running.module("status").stdout
+    running.ask("[client.delete_flow_run(run.id) for run in client.read_flow_runs()]; print(0)")
+
+
 def test_a_second_run_beside_the_first_is_cancelled_with_its_reason(running: Clone) -> None:
-    assert running.run(LONG).returncode == 0
-    wait_for(lambda: [run for run in running.ask(STATES) if run[1] in {"Pending", "Submitting", "Running"}], 60)
-    assert running.run(LONG).returncode == 0
-    wait_for(lambda: [run for run in running.ask(STATES) if run[1] == "Cancelled"], 60)
-    messages = [run[2] for run in running.ask(STATES) if run[1] == "Cancelled"]
-    assert len(messages) == 1
-    assert "concurrency limit" in messages[0].lower()
+    """Both wait when the worker looks, as it starts them at once then, in any order."""
+    given = json.dumps([{"name": name, "parameters": LONG} for name in ("first", "second", "third")])
+    first, *others = running.ask(
+        "found = client.read_deployment_by_name('train-classifier/quickstart').id; "
+        f"print(json.dumps([str(client.create_flow_run_from_deployment(found, **each).id) for each in {given}]))"
+    )
+    wait_for(lambda: [run[1] for run in running.ask(STATES)].count("Cancelled") == 2, 120)
+    states = {run[0]: run[1:3] for run in running.ask(STATES)}
+    assert states[first][0] in {"Pending", "Running"}
+    status = running.module("status").stdout
+    for other in others:
+        assert states[other][0] == "Cancelled"
+        assert f"({first}) of the same deployment goes on" in states[other][1]
+        assert states[other][1] in status
 
 
 def test_a_killed_worker_is_started_again(running: Clone) -> None:
