@@ -1,11 +1,14 @@
 """What the server must know before a worker starts: the work pool, the GPU's slot, the deployments, the automations."""
 
 import os
+import re
 import subprocess
 import sys
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache, cached_property
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -38,7 +41,7 @@ class Registration:
         """The hash of all that a deployment's form and parameters come from; unchanged, nothing is deployed again."""
         core = PROJECT / "flywheel"
         files = [PREFECT_YAML, core / "settings.py", core / "policies.py", *sorted((PROJECT / "flows").glob("*.py"))]
-        return digest([str(PROJECT), *(digest_of_file(file) for file in files)])[:NAME_DIGITS]
+        return digest([str(PROJECT), version_of("timm"), *(digest_of_file(file) for file in files)])[:NAME_DIGITS]
 
     def register(self, client: "SyncPrefectClient") -> bool:
         """Make what is missing. Whether the deployments were registered anew; False where they stood already."""
@@ -51,6 +54,7 @@ class Registration:
         missing = bool(set(self.names) - stood)
         if missing:
             deploy(self._stack, self.version)
+            make_models_known(client, self.names)
         make_automations(client, FLOWS, self.names)
         return missing
 
@@ -76,6 +80,36 @@ def deploy(stack: Stack, version: str, file: Path = PREFECT_YAML) -> None:
     )
     if done.returncode != 0:
         raise ProcessError(f"deployments: 'prefect deploy' failed.\n{done.stdout}{done.stderr}")
+
+
+def make_models_known(client: "SyncPrefectClient", names: Sequence[str]) -> None:
+    """Let the server refuse a model's name that timm has not, before a run is made.
+
+    Here and not in the flow's own signature, since whoever imports the flow would wait for timm.
+    """
+    from prefect.client.schemas.actions import DeploymentUpdate
+
+    for each in client.read_deployments():
+        schema = each.parameter_openapi_schema or {}
+        if each.name in names and "model" in schema.get("properties", {}):
+            schema["properties"]["model"].update(models_schema())
+            client.update_deployment(each.id, DeploymentUpdate(parameter_openapi_schema=schema))
+
+
+@cache
+def models_schema() -> dict[str, Any]:
+    """What a model's name must look like, with or without a tag of its weights; else what was expected, in words."""
+    from flywheel.model.architecture import OWN, register
+
+    register()
+    import timm
+
+    known = "|".join(re.escape(name) for name in timm.list_models())
+    own = ", ".join(entrypoint.__name__ for entrypoint in OWN)
+    return {
+        "if": {"pattern": rf"^({known})(\..+)?$"},
+        "else": {"enum": [f"one of flywheel's own, {own}, or a name that timm.list_models() has"]},
+    }
 
 
 def use_server(stack: Stack) -> None:

@@ -151,12 +151,15 @@ def airbench_widest(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return _build("airbench_widest", pretrained, widths=(128, 384, 512), depth=3, **kwargs)
 
 
+OWN = (airbench_small, airbench, airbench_wide, airbench_widest)
+
+
 def register() -> None:
     """Make flywheel's own nets known to timm, once a process."""
     import timm
     from timm.models import register_model
 
-    for entrypoint in (airbench_small, airbench, airbench_wide, airbench_widest):
+    for entrypoint in OWN:
         if not timm.is_model(entrypoint.__name__):
             register_model(entrypoint)
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,12 @@ def test_a_taken_port_is_said_and_nothing_is_left(clone: Clone) -> None:
     [
         ({"epochs": 0}, ["field 'epochs'", "0 is not one of", "a whole number from 1 to 1000"]),
         ({"epochz": 3}, ["not found on the deployment: 'epochz'", "epochs"]),
+        ({"model": "airbench_smal"}, ["field 'model'", "'airbench_smal' is not one of", "airbench_small, airbench,"]),
+        ({"weights": "/etc/passwd"}, ["field 'weights'", "the path of a .safetensors file, or nothing"]),
     ],
 )
 def test_a_bad_parameter_is_refused_before_the_run_with_its_range(
-    given: dict[str, int], said: list[str], running: Clone
+    given: dict[str, Any], said: list[str], running: Clone
 ) -> None:
     done = running.run(given)
     assert done.returncode != 0
@@ -80,17 +83,51 @@ def test_the_gpus_slot_is_held_and_given_back(running: Clone) -> None:
 
 
 def test_what_only_the_run_can_see_ends_it_before_any_data_is_fetched(running: Clone) -> None:
-    done = running.run({"source": "/a/long/way/to/nowhere"}, "--watch")
+    done = running.run({"source": "/a/long/way/to/nowhere", "model": "resnet18.a1_in1k"}, "--watch")
     assert done.returncode == 1
     runs = running.ask(
         "print(json.dumps([[r.name, r.state.message, len(client.read_task_runs())] for r in client.read_flow_runs()]))"
     )
     ((name, message, stages),) = runs
-    assert name == "train airbench_small on nowhere"
+    assert name == "train resnet18.a1_in1k on nowhere"
     assert "SourceError: /a/long/way/to/nowhere: cifar10, digits, auto, or the path of a folder" in message
     assert stages == 0
     assert message in running.module("status").stdout
     running.ask("[client.delete_flow_run(run.id) for run in client.read_flow_runs()]; print(0)")
+
+
+def test_who_goes_on_is_who_was_due_first_whichever_begins_first(running: Clone) -> None:
+    """Each run asks as its own process would; the worker's pool is paused, so that no process begins."""
+    code = (
+        "import os\n"
+        "    from datetime import UTC, datetime, timedelta\n"
+        "    from prefect.client.schemas.actions import WorkPoolUpdate\n"
+        "    from prefect.states import Crashed, Pending, Running, Scheduled\n"
+        "    from tasks.alone import run_that_goes_first\n"
+        "    of = client.read_deployment_by_name('train-classifier/quickstart').id\n"
+        "    client.update_work_pool('flywheel', WorkPoolUpdate(is_paused=True))\n"
+        "    due = lambda seconds: Scheduled(scheduled_time=datetime.now(UTC) - timedelta(seconds=seconds))\n"
+        "    new = lambda seconds: client.create_flow_run_from_deployment(of, state=due(seconds))\n"
+        "    go = lambda run, *states: [client.set_flow_run_state(run.id, state, force=True) for state in states]\n"
+        "    first, second = new(20), new(10)\n"
+        "    def before(run):\n"
+        "        os.environ['PREFECT__RUNTIME__DEPLOYMENT__ID'] = str(of)\n"
+        "        os.environ['PREFECT__RUNTIME__FLOW_RUN__ID'] = str(run.id)\n"
+        "        found = run_that_goes_first()\n"
+        "        return found and {first.id: 'first', second.id: 'second'}[found.id]\n"
+        "    told = [[before(first), before(second)]]\n"
+        "    go(second, Pending(), Running()), told.append([before(first), before(second)])\n"
+        "    go(first, Pending(), Running()), told.append([before(first), before(second)])\n"
+        "    go(first, Crashed()), told.append([before(second)])\n"
+        "    go(first, due(0), Pending(), Running()), told.append([before(first), before(second)])\n"
+        "    [client.delete_flow_run(run.id) for run in (first, second)]\n"
+        "    client.update_work_pool('flywheel', WorkPoolUpdate(is_paused=False))\n"
+        "    print(json.dumps(told))"
+    )
+    both_wait, second_runs, both_run, first_crashed, tried_again = running.ask(code)
+    assert both_wait == second_runs == both_run == [None, "first"]
+    assert first_crashed == [None]
+    assert tried_again == ["second", None], "it began while the first lay crashed"
 
 
 def test_a_second_run_beside_the_first_is_cancelled_with_its_reason(running: Clone) -> None:
