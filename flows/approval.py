@@ -4,7 +4,7 @@ The run suspends with the verdict as its form in the Prefect UI; nothing waits m
 of the rule that marks silent runs as crashed: a suspended run is silent.
 """
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -15,11 +15,16 @@ from flywheel.settings import ApprovalParameters
 from tasks.alone import alone
 from tasks.stages import promote, told_gate
 
+WAITING = (
+    "This promotion waits for a person, at most %g hours: open this run in the Prefect UI, press Resume, turn the switch "
+    "Approve on (off is a no), give a name and a reason, and Submit."
+)
+
 
 class Approval(RunInput):
     """What the person is asked."""
 
-    approve: bool = Field(default=False, description="Let it become champion. Off: the champion stays.")
+    approve: bool = Field(default=False, description="On: it becomes champion. Off, as it is now: the champion stays.")
     name: str = Field(min_length=1, max_length=200, description="Who decides. It stays on record.")
     reason: str = Field(min_length=1, max_length=2000, description="Why. It stays on record.")
 
@@ -29,6 +34,7 @@ class Approval(RunInput):
 @takes(ApprovalParameters)
 def approve_promotion(parameters: ApprovalParameters) -> Release:
     """Wait for a person, then release or refuse; both are recorded with the name and the reason."""
+    get_run_logger().info(WAITING, parameters.wait_hours)
     asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision))
     answer = suspend_flow_run(wait_for_input=asked, timeout=int(parameters.wait_hours * 3600), key="approval")
     said = {"approved": answer.approve, "who": answer.name.strip(), "reason": answer.reason.strip()}

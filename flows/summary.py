@@ -10,12 +10,18 @@ from rich.text import Text
 
 from flows.console import duration
 from flywheel.data.sources import is_named
+from flywheel.evaluation.record import remade
 from flywheel.records import GateVerdict, PreparedData, Release, Severity, Side, TrainingOutcome, Verdict
 from flywheel.report.contents import changed
 from flywheel.settings import Settings, TrainingParameters
 from tasks.packaging import serve_command
+from tasks.release_commands import approve_command
 from tasks.wandb_sync import sync_command
 
+WAITING = (
+    "It passed, and waits to be released: the same command with 'make run' does that. To have a person approve it in "
+    "the Prefect UI of 'make up' (Resume, switch Approve on, name and reason, Submit):"
+)
 STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE: "yellow"}
 
 
@@ -37,6 +43,10 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     table.add_row("model", f"{model.id}  {model.architecture}, {model.parameters:,} parameters, on {model.device}")
     table.add_row("top-1", f"{evaluation.top1}  on {evaluation.images:,} frozen images (95 % interval)")
     table.add_row("gate", _gate_text(outcome.gate))
+    gate = outcome.gate
+    judged = (gate.model_id, gate.champion_id, gate.anchor_id)
+    for told in remade(judged, gate.evaluation_set_id, Settings().paths):
+        table.add_row("warning", Text(told, style="yellow"))
     table.add_row("Bento", outcome.bento.tag)
     table.add_row("", Text(f"Served: {outcome.bento.smoke_test}"))
     table.add_row("champion", _champion_text(outcome, release))
@@ -54,6 +64,9 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     _commands(console, "Serve it:", [serve_command(paths, outcome.bento.tag)])
     if send := sync_command(model.wandb_run, paths):
         _commands(console, "Send its curves to W&B, with a key in WANDB_API_KEY:", [send])
+    if release is None and outcome.gate.verdict is Verdict.PASS and outcome.gate.champion_id != model.id:
+        asks = approve_command(outcome.gate.id, outcome.bento.tag)
+        _commands(console, WAITING, [" ".join((".venv/bin/" + asks[0], *asks[1:]))])
     image = shlex.quote(_shown(outcome.data.source.folder / _an_image(outcome)))
     # the champion of this task answers; where that is another model, this one is named
     this = "" if release is not None and release.champion_id == model.id else f" MODEL={model.id}"

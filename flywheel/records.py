@@ -201,6 +201,7 @@ class Evaluation:
     nll: float  # nats an image
     images_per_second: float
     correct_sha256: str = ""  # of the per-image results file
+    remade: str = ""  # where an earlier record was found changed: when, and what was wrong with it
 
 
 @dataclass(frozen=True)

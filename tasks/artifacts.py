@@ -35,6 +35,7 @@ from flywheel.records import (
     Verdict,
 )
 from tasks.addresses import page_url
+from tasks.release_commands import approve_command, release_command
 
 P = ParamSpec("P")
 log = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ def show_metrics(evaluation: Evaluation, model: TrainedModel) -> None:
         f"**{evaluation.model_id}** ({model.architecture}, {model.parameters:,} parameters) on the {evaluation.role} "
         f"side, {evaluation.evaluation_set_id}. Intervals are 95 %. The gate takes chance out of the calibration error."
     )
+    if evaluation.remade:
+        said += f" **Its record was {evaluation.remade}.**"
     if len(classes) > MOST_CLASSES:
         said += f" The worst {MOST_CLASSES} of {len(classes)} classes; the report has all."
     create_table_artifact(rows, key="metrics", description=said)
@@ -186,6 +189,8 @@ def gate_question(gate: GateVerdict, plain_words: str, page: str) -> str:
         *(f"- {_cell(rule.rule)}, {MARKS[rule.verdict]}: {_found(rule)}" for rule in gate.rules),
         "",
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`.",
+        "",
+        "**To let it through, turn the switch *Approve* on.** While it is off, *Submit* is a no.",
     ]
     return "\n".join(lines)
 
@@ -215,9 +220,16 @@ def show_report(report: Path, model: TrainedModel, bento_tag: str, gate: GateVer
         create_link_artifact(url, link_text="The report of this model", key="report", description=model.id)
     else:
         create_markdown_artifact(f"`{report}`", key="report", description="The report's file; 'make up' serves it.")
-    parts = ["prefect deployment run 'release-classifier/release'", f"-p gate_decision={gate.id}"]
-    command = " \\\n  ".join([*parts, f"-p bento_tag={bento_tag}", "--watch"])  # the UI does not wrap it
-    create_markdown_artifact(f"```shell\n{command}\n```", key="release-command", description="Releases this model")
+    text = _shell(release_command(gate.id, bento_tag))
+    if gate.verdict is Verdict.PASS:
+        text += f"\n\nOr, where a person is to let it through:\n\n{_shell(approve_command(gate.id, bento_tag))}"
+    create_markdown_artifact(text, key="release-command", description="Releases this model")
+
+
+def _shell(command: tuple[str, ...]) -> str:
+    """Each part on a line of its own: the UI does not wrap them."""
+    broken = " \\\n  ".join(command)
+    return f"```shell\n{broken}\n```"
 
 
 @never_fatal

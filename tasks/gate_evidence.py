@@ -33,6 +33,7 @@ from flywheel.evaluation.record import EvaluationError, Predictions, check_predi
 from flywheel.ledger import Ledger
 from flywheel.paths import Paths
 from flywheel.policies import GatePolicy
+from flywheel.reasons import reason_of
 from flywheel.records import DatasetVersion, Evaluation, Interval, Parity, ProbeResult, Side
 from tasks.gate_history import frozen_ids, past_uses
 
@@ -84,7 +85,7 @@ class Inquiry:
         try:
             return measure()
         except Exception as error:  # noqa: BLE001 - whatever is wrong is a reason in the evidence, not a crash
-            who, why = self.question.challenger.model_id, str(error).rstrip(".") or type(error).__name__
+            who, why = self.question.challenger.model_id, reason_of(error)
             logger.warning("%s can't be judged on its %s: %s", who, " and ".join(parts), why)
             for part in parts:
                 self.problems.setdefault(part, why)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from flywheel.data.originals import original_bytes
 from flywheel.evaluation.evidence import GateEvidence
 from flywheel.evaluation.gates import policy_of
-from flywheel.evaluation.record import PREDICTIONS, EvaluationError, Predictions, read_predictions
+from flywheel.evaluation.record import (
+    PREDICTIONS,
+    EvaluationError,
+    Predictions,
+    evaluation_id,
+    read_predictions,
+    remade,
+)
 from flywheel.identity import canonical_json, digest_of_file
 from flywheel.ledger import Decision, Ledger, LedgerError
 from flywheel.ledger.entries import utc_now
@@ -42,17 +49,27 @@ def make_verdict_page(decision: Decision, paths: Paths, clock: Callable[[], date
 def verdict_page(
     gate: GateVerdict, ledger: Ledger, paths: Paths, *, again: bool = False, clock: Callable[[], datetime] = utc_now
 ) -> Path | None:
-    """A verdict's page, made unless it is there, or `again`. If it can't be made that is a warning, no more."""
+    """A verdict's page, made unless it is there, or `again`, or where an evaluation that it tells of was made since.
+
+    If it can't be made that is a warning, no more.
+    """
     from flywheel.report.verdict import PAGE
 
     page = paths.verdict(gate.id) / PAGE
-    if page.is_file() and not again:
+    if page.is_file() and not again and not _is_older(page, gate, paths):
         return page
     try:
         return make_verdict_page(ledger.decision(gate.id), paths, clock)
     except Exception as error:  # noqa: BLE001 - a page that is missing is no reason to lose a verdict
         logger.warning("%s has no page: %s", gate.id, error)
         return None
+
+
+def _is_older(page: Path, gate: GateVerdict, paths: Paths) -> bool:
+    judged = filter(None, (gate.model_id, gate.champion_id, gate.anchor_id))
+    folders = [paths.report(evaluation_id(model, gate.evaluation_set_id)) for model in judged]
+    records = [folder / PREDICTIONS for folder in folders if (folder / PREDICTIONS).is_file()]
+    return any(record.stat().st_mtime > page.stat().st_mtime for record in records)
 
 
 def plain_words(decision: Decision) -> str:
@@ -91,6 +108,7 @@ def _contents(decision: Decision, paths: Paths) -> "VerdictContents":
         challenger=answers[0],
         champion=answers[1] if len(answers) > 1 else None,
         corrupted=_corrupted(folders, models) if evidence.robustness else None,
+        remade=tuple(remade((*models, evidence.anchor_id), verdict.evaluation_set_id, paths)),
     )
 
 

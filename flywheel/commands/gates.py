@@ -1,27 +1,20 @@
 """Commands about the gate's policy: what it can tell apart, and what another one would have decided."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from flywheel.commands.output import AsJson, app, console, existing_ledger, print_json, say, stop
+from flywheel.commands.policy_file import PolicyFile, read_policy
 from flywheel.commands.tables import verdict
 from flywheel.ledger import Kind, LedgerError, open_ledger
-from flywheel.policies import GatePolicy
 from flywheel.settings import Settings
 
 DEFAULT_IMAGES = 8000
 WANTED = 0.8
-
-PolicyFile = Annotated[
-    Path | None,
-    typer.Option("--policy", "--POLICY", help="YAML: settings of the gate's policy; the others keep their defaults."),
-]
 
 
 @app.command()
@@ -73,10 +66,12 @@ def gate_plan(
 def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
     """Judge all recorded gates again, under another policy or (without POLICY) their own."""
     from flywheel.commands.replaying import replay as judge_again
+    from flywheel.commands.replaying import with_changes
 
     chosen = read_policy(policy) if policy else None
     decisions = list(reversed(existing_ledger().decisions(kind=Kind.GATE)))
-    found = judge_again(decisions, chosen)
+    pairs = zip(judge_again(decisions, chosen), decisions, strict=True)
+    found = [with_changes(again, decision, Settings().paths) for again, decision in pairs]
     if as_json:
         print_json(found)
         return
@@ -90,48 +85,10 @@ def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
     changed = sum(each.replayed is not each.recorded for each in judged)
     same = sum(each.same_bytes for each in judged)
     say(f"{len(judged)} of {len(found)} judged again: {changed} would end otherwise, {same} are the same to the byte.")
+    for told in dict.fromkeys(one for each in found for one in each.changed):
+        say(f"No longer as it was judged, {told}. The verdicts above rest on the ledger's own copy.", style="yellow")
     if chosen is None and same < len(judged):
         stop("The same policy must decide the same again; these decisions or the rules were changed since.")
-
-
-def read_policy(file: Path | None) -> GatePolicy:
-    """The policy of a YAML file. Ends the command with what is wrong in it."""
-    if file is None:
-        return GatePolicy()
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        twice = _said_twice(yaml.compose(text, yaml.SafeLoader))
-    except OSError as error:
-        stop(f"{file}: a YAML file of gate settings expected; it can't be read ({error.strerror}).")
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        stop(f"{file}: a YAML file of gate settings expected: {error}")
-    if content is None:
-        stop(f"{file}: a setting expected, as in “margin: 0.02”; it is empty. The default policy needs no POLICY=.")
-    if twice:
-        stop(f"{file}: each setting once expected; said twice: {', '.join(twice)}.")
-    if not isinstance(content, dict):
-        stop(f"{file}: settings by name expected, as in “margin: 0.02”; {type(content).__name__} found.")
-    try:
-        return GatePolicy.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}, {each['input']!r} found" for each in error.errors()
-        )
-        stop(f"{file}: {problems}. Settings: {', '.join(GatePolicy.model_fields)}.")
-
-
-def _said_twice(node: Any) -> list[str]:
-    """The names that a YAML mapping has more than once, with their lines: the last would win, unsaid."""
-    keys = [key for key, _ in node.value] if getattr(node, "id", "") == "mapping" else []
-    first: dict[str, Any] = {}
-    return [
-        f"{key.value} (lines {first[key.value].start_mark.line + 1} and {key.start_mark.line + 1})"
-        for key in keys
-        if first.setdefault(key.value, key) is not key
-    ]
 
 
 def _champion() -> tuple[int, str, float | None]:

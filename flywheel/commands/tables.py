@@ -55,7 +55,7 @@ def outcome(decision: Decision) -> Text:
     if decision.kind is Kind.PROMOTION:
         promoted = decision.verdict is Verdict.PASS
         return Text("promoted", style="green") if promoted else Text("refused", style="red")
-    by_hand = {Kind.FORCE: "made champion by hand", Kind.ROLLBACK: "brought back"}
+    by_hand = {Kind.FORCE: "forced by hand", Kind.ROLLBACK: "rolled back"}
     return Text(by_hand[decision.kind], style="yellow") if decision.kind in by_hand else verdict(decision.verdict)
 
 
@@ -65,7 +65,7 @@ def decision_panel(decision: Decision) -> RenderableType:
         "decision": decision.id,
         "kind": decision.kind,
         "at": moment(decision.created_at),
-        "verdict": verdict(decision.verdict),
+        "verdict" if decision.kind is Kind.GATE else "outcome": outcome(decision),
         "reason": decision.reason,
         **{name: value for name, value in decision.inputs.items() if value is not None},
         "policy": ", ".join(f"{name} {value}" for name, value in decision.policy.items()),
@@ -78,29 +78,26 @@ def decision_panel(decision: Decision) -> RenderableType:
 
 
 def rules_table(gate: Decision) -> Table:
-    """One row a rule of a gate decision."""
+    """One row a rule of a gate decision, in the units of the verdict's page."""
+    from flywheel.report.wording import in_unit
+
     table = _table("rules", ("rule", "value", "threshold", "verdict"))
     table.add_column("reason", overflow="fold")
     for rule in gate.evidence["gate"]["rules"]:
         table.add_row(
             rule["rule"],
-            number(rule["value"]),
-            number(rule["threshold"]),
+            in_unit(rule["value"], rule["rule"]),
+            in_unit(rule["threshold"], rule["rule"]),
             verdict(rule["verdict"]),
             Text(rule["reason"]),
         )
+    table.caption = "champion, slices, robustness: percentage points to the champion; latency, size: times its own"
+    table.caption_justify = "left"
     return table
 
 
 def verdict(name: str) -> Text:
     return Text(str(name), style=COLOURS.get(name, ""))
-
-
-def number(value: float | None) -> str:
-    """Counts as counts, shares with three digits, nothing as a dash."""
-    if value is None:
-        return "–"
-    return f"{int(value):,}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
 
 
 def moment(at: datetime) -> str:

@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,14 @@ from flywheel.data.decode import decode
 from flywheel.data.originals import original_bytes
 from flywheel.data.versions import DatasetArrays, open_arrays
 from flywheel.evaluation.metrics import measure
-from flywheel.evaluation.record import EvaluationError, Predictions, evaluation_id, read_evaluation, write_record
+from flywheel.evaluation.record import (
+    EvaluationError,
+    Predictions,
+    evaluation_id,
+    read_evaluation,
+    what_changed,
+    write_record,
+)
 from flywheel.paths import Paths
 from flywheel.progress import Progress, silent
 from flywheel.records import DatasetVersion, Evaluation, Side, TrainedModel
@@ -42,16 +51,19 @@ def evaluate(
     *,
     progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Evaluation:
     """Measure a classifier on the version's frozen side and leave the record in `reports/<eval id>/`.
 
-    A valid record of the same model, set and metrics is returned without computing. Raises EvaluationError when the
+    A valid record of the same model, set and metrics is returned without computing. One that was changed since it was
+    written is measured again, and the new one tells so for good. Raises EvaluationError when the
     model doesn't fit the version, and MetricsError when the frozen side is empty or a logit isn't finite.
     """
     recorded = recorded_evaluation(classifier.model.id, version, paths)
     if recorded is not None:
         return recorded
     _check_task(classifier.model, version)
+    changed = what_changed(paths.report(evaluation_id(classifier.model.id, version.evaluation_set_id)))
     started = clock()
     predictions = _predict(classifier, version, paths, progress)
     seconds = max(clock() - started, 1e-9)
@@ -63,6 +75,11 @@ def evaluate(
         evaluation.ece,
         evaluation.images_per_second,
     )
+    if changed:
+        logger.warning("%s was changed after it was written, and is measured again: %s", evaluation.id, changed)
+        evaluation = replace(
+            evaluation, remade=f"changed on disk, measured again {now():%Y-%m-%d %H:%M} UTC ({changed})"
+        )
     return write_record(evaluation, predictions)
 
 

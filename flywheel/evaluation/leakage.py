@@ -28,6 +28,7 @@ from flywheel.data.versions import MANIFEST, ROWS, VersionError, load_version
 from flywheel.evaluation.ancestry import learned_from
 from flywheel.identity import NAME_DIGITS, canonical_json, digest, digest_of_file, digest_of_lines
 from flywheel.paths import Paths
+from flywheel.reasons import reason_of
 from flywheel.records import DatasetVersion, Side, as_dict, from_json
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def check_leaks(evaluation: DatasetVersion, model_ids: Sequence[str], paths: Pat
     try:
         frozen = _images(_rows(evaluation.folder), (Side.FROZEN,))
     except VersionError as error:
-        return LeakCheck(evaluation.evaluation_set_id, 0, (), str(error))
+        return LeakCheck(evaluation.evaluation_set_id, 0, (), f"{reason_of(error)}.")
     findings = [
         found for model_id in dict.fromkeys(model_ids) for found in _of_model(model_id, frozen, evaluation, paths)
     ]
@@ -162,7 +163,7 @@ def _of_model(model_id: str, frozen: _Images, evaluation: DatasetVersion, paths:
                     findings, leaks=_kept_or_compared(frozen, evaluation, paths.dataset(learned.dataset_id))
                 )
             except VersionError as error:
-                findings = replace(findings, problem=" ".join(filter(None, (learned.problem, str(error)))))
+                findings = replace(findings, problem=" ".join(filter(None, (learned.problem, f"{reason_of(error)}."))))
         yield findings
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from flywheel.evaluation.metrics import METRIC_SETTINGS
+from flywheel.evaluation.metrics import METRIC_SETTINGS, class_results
+from flywheel.evaluation.statistics import wilson
 from flywheel.identity import digest_of_file, name_of
-from flywheel.records import Evaluation, from_json, to_json
+from flywheel.paths import Paths
+from flywheel.reasons import reason_of
+from flywheel.records import ClassResult, Evaluation, Interval, from_json, to_json
 
 MANIFEST = "evaluation.json"
 PREDICTIONS = "logits.parquet"
+AGAIN = "Delete the folder and evaluate again."
 
 
 class EvaluationError(RuntimeError):
@@ -49,11 +54,33 @@ def read_evaluation(folder: Path) -> Evaluation:
     except FileNotFoundError as error:
         raise EvaluationError(f"{folder}: no finished evaluation, {MANIFEST} is missing. Evaluate again.") from error
     except ValidationError as error:
-        raise EvaluationError(
-            f"{folder / MANIFEST}: not a readable manifest. Delete the folder and evaluate again."
-        ) from error
+        raise EvaluationError(f"{folder / MANIFEST}: not a readable manifest. {AGAIN}") from error
     check_predictions(folder, evaluation)
+    _check_numbers(folder, evaluation)
     return replace(evaluation, folder=folder)
+
+
+def what_changed(folder: Path) -> str:
+    """Why the record that lies in a folder is no longer one to trust; empty where it is, or where none was finished."""
+    if not any((folder / name).exists() for name in (MANIFEST, PREDICTIONS)):
+        return ""
+    try:
+        read_evaluation(folder)
+    except (EvaluationError, OSError) as error:
+        return reason_of(error).removesuffix(AGAIN.rstrip(".")).strip().rstrip(".")
+    return ""
+
+
+def remade(models: Iterable[str | None], evaluation_set_id: str, paths: Paths) -> list[str]:
+    """Of models' evaluations on a set: which were measured again because their record had been changed, in words."""
+    found = []
+    for model_id in dict.fromkeys(filter(None, models)):
+        try:
+            evaluation = read_evaluation(paths.report(evaluation_id(model_id, evaluation_set_id)))
+        except (EvaluationError, OSError):
+            continue
+        found += [f"{evaluation.id} of {model_id}: {evaluation.remade}"] if evaluation.remade else []
+    return found
 
 
 def check_predictions(folder: Path, evaluation: Evaluation) -> None:
@@ -61,10 +88,36 @@ def check_predictions(folder: Path, evaluation: Evaluation) -> None:
     path = folder / PREDICTIONS
     found = digest_of_file(path) if path.is_file() else "no file"
     if found != evaluation.correct_sha256:
+        raise EvaluationError(f"{path}: SHA-256 {evaluation.correct_sha256[:12]} expected, {found[:12]} found. {AGAIN}")
+
+
+def _check_numbers(folder: Path, evaluation: Evaluation) -> None:
+    """Raise EvaluationError unless the counts in the manifest, and the shares that gates read, are its answers'."""
+    try:
+        table = pq.read_table(folder / PREDICTIONS, columns=["label", "predicted"])
+        labels, answers = (table[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
+        size = len(evaluation.classes)
+        matrix = np.bincount(labels * size + answers, minlength=size * size).reshape(size, size)
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise EvaluationError(
-            f"{path}: SHA-256 {evaluation.correct_sha256[:12]} expected, {found[:12]} found. "
-            "Delete the folder and evaluate again."
+            f"{folder / PREDICTIONS}: the answers to {evaluation.images:,} images expected, not found. {AGAIN}"
+        ) from error
+    counted = wilson(int(matrix.trace()), len(labels))
+    classes = class_results(matrix, tuple(each.label for each in evaluation.classes))
+    same = (
+        evaluation.images == len(labels)
+        and np.array_equal(matrix, np.asarray(evaluation.confusion))
+        and np.allclose(_shares(evaluation.top1, evaluation.classes), _shares(counted, classes))
+    )
+    if not same:
+        raise EvaluationError(
+            f"{folder / MANIFEST}: top-1 {counted} by the answers beside it expected, {evaluation.top1} or other "
+            f"counts found. {AGAIN}"
         )
+
+
+def _shares(top1: Interval, classes: tuple[ClassResult, ...]) -> list[float]:
+    return [end for each in (top1, *(one.recall for one in classes)) for end in (each.value, each.low, each.high)]
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -15,6 +15,7 @@ from flywheel.identity import digest_of_file, digest_of_lines
 from flywheel.lineage.node import Check, LineageError, State
 from flywheel.model.folder import ModelError, verify
 from flywheel.paths import Paths
+from flywheel.reasons import reason_of
 from flywheel.records import TrainedModel
 
 DESCRIPTION = "bento.yaml"
@@ -74,7 +75,7 @@ def check_bento(tag: str, model: TrainedModel, paths: Paths) -> Check:
     try:
         bento = read_bento(tag, paths)
     except LineageError as error:
-        return Check(State.CHANGED, str(error))
+        return Check(State.CHANGED, reason_of(error))
     found = contents_digest(bento)
     expected = tag.rpartition("-")[2]
     if not found.startswith(expected):

@@ -18,6 +18,7 @@ from flywheel.ledger.entries import Json
 from flywheel.lineage.node import Check, State
 from flywheel.model.folder import ModelError, verify
 from flywheel.paths import Paths
+from flywheel.reasons import reason_of
 from flywheel.records import DatasetVersion, TrainedModel, ValidationResult, as_dict, from_json
 
 PIXEL_FILES = ("images.npy", "labels.npy")  # of a dataset version: what its id is no hash of
@@ -48,7 +49,7 @@ def check_model(model_id: str, recorded: Json, paths: Paths) -> tuple[TrainedMod
     try:
         model = verify(folder)
     except (ModelError, OSError) as error:
-        return None, Check(State.CHANGED, str(error))
+        return None, Check(State.CHANGED, reason_of(error))
     if model.id != model_id:
         return None, Check(State.CHANGED, f"its manifest is that of {model.id}")
     expected = recorded.get("weights_sha256", model.weights_sha256)
@@ -67,8 +68,9 @@ def check_evaluation(evaluation_id: str, evidence_sha256: str | None, paths: Pat
     try:
         evaluation = read_evaluation(folder)
     except (EvaluationError, OSError) as error:
-        return "", Check(State.CHANGED, str(error))
+        return "", Check(State.CHANGED, reason_of(error))
     told = f"top-1 {evaluation.top1} on {evaluation.images:,} images of {evaluation.evaluation_set_id}"
+    told += f"; {evaluation.remade}" if evaluation.remade else ""
     if evidence_sha256 and evaluation.correct_sha256 != evidence_sha256:
         found = evaluation.correct_sha256[:12]
         return told, Check(State.CHANGED, f"answers {found}, the gate judged {evidence_sha256[:12]}")
@@ -85,7 +87,7 @@ def check_dataset(dataset_id: str, recorded: Json, paths: Paths) -> tuple[Datase
         check_files(version)
         found = version_identity(version_table(version), version.classes, version.size, version.filter)
     except (VersionError, OSError, ValueError, KeyError) as error:
-        return None, Check(State.CHANGED, str(error))
+        return None, Check(State.CHANGED, reason_of(error))
     if found != dataset_id:
         return version, Check(State.CHANGED, f"its rows hash to {found}")
     pixels = pixels_digest(read_json(folder / "manifest.json") or {})
@@ -100,7 +102,7 @@ def check_rows(dataset_id: str, paths: Paths) -> Check:
         version = load_version(paths.dataset(dataset_id))
         found = version_identity(version_table(version), version.classes, version.size, version.filter)
     except (VersionError, OSError, ValueError, KeyError) as error:
-        return Check(State.CHANGED, str(error))
+        return Check(State.CHANGED, reason_of(error))
     if found != dataset_id:
         return Check(State.CHANGED, f"its rows hash to {found}")
     return Check(State.WHOLE, "the rows against its name")
@@ -138,7 +140,7 @@ def check_source(manifest: dict[str, Any], paths: Paths) -> tuple[Path, Check]:
         if files_fingerprint(folder, read_tree(folder)) == manifest["fingerprint"]:
             return folder, Check(State.WHOLE, "every file's size and time")
     except (TreeError, OSError) as error:
-        return folder, Check(State.CHANGED, str(error))
+        return folder, Check(State.CHANGED, reason_of(error))
     rows = pq.read_table(paths.index(manifest["id"]) / TABLE, columns=["path", "image_id", "decode_ok"]).to_pylist()
     readable = [row for row in rows if row["decode_ok"]]
     changed = [row["path"] for row in readable if _pixels(folder / row["path"]) != row["image_id"]]

@@ -21,6 +21,7 @@ from flywheel.lineage.node import Check, LineageError, Node, State
 from flywheel.lineage.prediction import NOT_CHAINED
 from flywheel.model.folder import ModelError, read_model
 from flywheel.paths import Paths
+from flywheel.reasons import reason_of
 from flywheel.records import Side, TrainedModel
 
 LEAST_DIGITS = 8  # of an image id that is not written out
@@ -137,7 +138,7 @@ def _check_original(identity: str, paths: Paths) -> Check:
     try:
         found = image_id(decode(original_bytes(paths, identity)))
     except OriginalError as error:
-        return Check(State.MISSING, str(error))
+        return Check(State.MISSING, reason_of(error))
     except UndecodableImage as error:
         return Check(State.CHANGED, f"its kept bytes: {error}")
     if found != identity:

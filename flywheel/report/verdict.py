@@ -17,6 +17,7 @@ from flywheel.evaluation.rules.slices import smallest_detectable_drop
 from flywheel.model.folder import write_atomically
 from flywheel.paths import Paths
 from flywheel.policies import GatePolicy
+from flywheel.reasons import reason_of
 from flywheel.records import GateVerdict, Interval, RulePart, Verdict
 from flywheel.report.charts import (
     CHALLENGER,
@@ -57,6 +58,7 @@ class VerdictContents:
     challenger: Predictions | None = None
     champion: Predictions | None = None
     corrupted: CorruptedAccuracy | None = None
+    remade: tuple[str, ...] = ()  # evaluations that were measured again, their record having been changed
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ class VerdictContents:
         try:
             return compare(self.challenger, self.champion, self.classes), ""
         except (EvaluationError, MetricsError) as error:
-            return None, str(error).rstrip(".")
+            return None, reason_of(error)
 
     @property
     def pair(self) -> Pair | None:
@@ -205,6 +207,6 @@ def _pictured(original: OriginalOf) -> Callable[[Changed], dict[str, Any]]:
         try:
             return {"uri": picture(original(changed.image_id)), "why": ""}
         except (ValueError, OSError) as error:
-            return {"uri": "", "why": str(error)}
+            return {"uri": "", "why": f"{reason_of(error)}."}
 
     return pictured

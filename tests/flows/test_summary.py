@@ -3,19 +3,31 @@
 import io
 from pathlib import Path
 
+import numpy as np
+import pytest
 from rich.console import Console
 
-from flows.summary import print_data
+from flows.summary import print_data, print_outcome
+from flywheel.evaluation.metrics import measure
+from flywheel.evaluation.record import Predictions, evaluation_id, write_record
 from flywheel.records import (
     DatasetVersion,
+    Evaluation,
     ExpectationResult,
+    GateVerdict,
     ImageIndex,
+    Interval,
+    PackagedBento,
     PreparedData,
+    Preprocessing,
     Severity,
     Source,
+    TrainedModel,
+    TrainingOutcome,
     ValidationResult,
+    Verdict,
 )
-from flywheel.settings import TrainingParameters
+from flywheel.settings import Settings, TrainingParameters
 
 PARAMETERS = TrainingParameters.model_validate({"data": {"source": "my photos", "subset": None}})
 
@@ -79,3 +91,46 @@ def test_the_next_commands_speak_of_the_same_data(tmp_path: Path) -> None:
 def test_who_has_not_tried_images_of_their_own_is_told_how(tmp_path: Path) -> None:
     said = printed(prepared(tmp_path, "cat/a.jpg"), TrainingParameters())
     assert said.endswith("  make train\n  make run\n  make run SOURCE=/path/to/your/class/folders\n")
+
+
+def outcome(tmp_path: Path, verdict: Verdict) -> TrainingOutcome:
+    """What `make train` ends with; with this verdict."""
+    top1 = Interval(0.9, 0.8, 1.0)
+    names = ("eval-1", tmp_path, "model-2", "ds-1", "evalset-1", "frozen")
+    evaluation = Evaluation(*names, 9, top1, 0.5, (), ((5, 0), (1, 3)), 0.1, 0.2, 9.0)
+    gate = GateVerdict("dec-1", "model-2", "task-1", "eval-1", "evalset-1", "model-1", verdict, (), "Told.")
+    prepared_of = Preprocessing(32, "bicubic", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    texts = ("model-2", tmp_path, "ds-1", "task-1", "tiny", ("cat", "dog"), prepared_of)
+    model = TrainedModel(*texts, 10, 0, 1, "cpu", 1, 1, 0.5, "", 1.0, 100.0)
+    bento = PackagedBento("classifier:2-3", "classifier:2", model.id, tmp_path, "Answers alike.")
+    return TrainingOutcome(prepared(tmp_path, "a"), model, evaluation, gate, bento, tmp_path / "report.html", {})
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_model_that_passed_and_was_not_released_leads_to_the_person_who_approves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path))
+    monkeypatch.setattr("flows.summary._an_image", lambda _: Path("cat/a.jpg"))
+    out = io.StringIO()
+    print_outcome(Console(file=out, width=240), outcome(tmp_path, verdict), None, 65.0)
+    asked = "prefect deployment run 'approve-promotion/ask' -p gate_decision=dec-1 -p bento_tag=classifier:2-3"
+    assert (asked in out.getvalue()) == (verdict is Verdict.PASS)
+    assert ("switch Approve on" in out.getvalue()) == (verdict is Verdict.PASS)
+    assert "measured again" not in out.getvalue()
+
+
+def test_evidence_that_was_measured_again_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path))
+    monkeypatch.setattr("flows.summary._an_image", lambda _: Path("cat/a.jpg"))
+    folder = Settings().paths.report(evaluation_id("model-1", "evalset-1"))
+    logits, labels = np.eye(2, dtype=np.float32), np.arange(2)
+    found = measure(logits, labels, ("cat", "dog"))
+    champions = Evaluation(
+        *(folder.name, folder, "model-1", "ds-1", "evalset-1", "frozen", 2, found.top1, found.majority_rate),
+        *(found.classes, found.confusion, found.ece, found.nll, 9.0, "", "changed on disk, measured again today"),
+    )
+    write_record(champions, Predictions(np.array(["a", "b"]), labels, logits))
+    out = io.StringIO()
+    print_outcome(Console(file=out, width=240), outcome(tmp_path, Verdict.FAIL), None, 65.0)
+    assert f"{folder.name} of model-1: changed on disk, measured again today" in out.getvalue()

@@ -91,3 +91,37 @@ def test_without_a_ledger_nothing_is_made(tmp_path, monkeypatch, command):
     assert told.exit_code == 1
     assert "no ledger yet" in told.output
     assert list(tmp_path.iterdir()) == []
+
+
+def outcomes(at_home) -> dict[str, str]:
+    """Kind → what `decisions` says came of the newest of it."""
+    rows = [re.split(r"  +", line.strip()) for line in at_home("decisions").output.splitlines() if "dec-" in line]
+    return {row[2]: row[-1] for row in reversed(rows)}
+
+
+def test_decisions_are_called_what_they_are(at_home, home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    home.promoted("first")
+    assert outcomes(at_home) == {"gate": "pass", "promotion": "promoted"}
+    failed = home.model("second", Verdict.FAIL)
+    assert not home.promote(failed).promoted
+    assert outcomes(at_home) == {"gate": "fail", "promotion": "refused"}
+    assert at_home("promote", "--MODEL", failed, "--REASON", "Needed.").exit_code == 0
+    assert at_home("rollback").exit_code == 0
+    assert outcomes(at_home) == {
+        "gate": "fail", "promotion": "refused", "force": "forced by hand", "rollback": "rolled back"
+    }  # fmt: skip
+    refusal = home.ledger.decisions(kind=Kind.PROMOTION)[0]
+    assert re.search("^outcome +refused *$", at_home("decision", refusal.id).output, re.MULTILINE)
+
+
+def test_a_refusal_is_one_sentence_without_a_system_error(at_home, home):
+    home.promoted("first")
+    broken = home.model("second", Verdict.FAIL)
+    (home.paths.model(broken) / "weights.safetensors").unlink()
+    for spoil in (lambda: None, lambda: (home.paths.model(broken) / "model.json").unlink()):
+        spoil()
+        told = " ".join(at_home("promote", "--MODEL", broken, "--REASON", "Needed.").output.split())
+        assert told.endswith(". The champion stays.")
+        assert ".. " not in told
+        assert "Errno" not in told

@@ -16,6 +16,7 @@ from PIL import Image
 from flywheel.data.folders import write_json
 from flywheel.data.index import build_index
 from flywheel.data.versions import build_version, load_version, open_arrays
+from flywheel.evaluation.metrics import measure
 from flywheel.evaluation.record import Predictions, write_record
 from flywheel.identity import name_of
 from flywheel.ledger import Decision, Ledger, open_ledger
@@ -28,7 +29,6 @@ from flywheel.records import (
     Evaluation,
     ExpectationResult,
     GateVerdict,
-    Interval,
     Preprocessing,
     Release,
     Severity,
@@ -112,12 +112,23 @@ class Home:
     def _judged(self, model: TrainedModel, verdict: Verdict) -> None:
         version, ledger = self.version, self.ledger
         evaluation_id, count = name_of("eval", model.id), version.counts["frozen"]
+        ids = open_arrays(version).ids[:count]
+        answers = Predictions(ids, np.zeros(count, np.int64), np.zeros((count, len(version.classes)), np.float32))
+        found = measure(answers.logits, answers.labels, version.classes)
         measured = Evaluation(
             *(evaluation_id, self.paths.report(evaluation_id), model.id, version.id, version.evaluation_set_id),
-            *("frozen", count, Interval(0.9, 0.8, 0.95), 0.5, (), ((1, 0), (0, 1)), 0.1, 0.2, 100.0),
+            *(
+                "frozen",
+                count,
+                found.top1,
+                found.majority_rate,
+                found.classes,
+                found.confusion,
+                found.ece,
+                found.nll,
+                1.0,
+            ),
         )
-        ids = open_arrays(version).ids[:count]
-        answers = Predictions(ids, np.zeros(count, np.int64), np.zeros((count, 2), np.float32))
         measured = write_record(measured, answers)
         champion = ledger.champion(version.task_id)
         inputs = {"model_id": model.id, "dataset_id": version.id, "evaluation_id": evaluation_id}
