@@ -16,8 +16,8 @@ from tasks.alone import alone
 from tasks.stages import promote, told_gate
 
 WAITING = (
-    "This promotion waits for a person, at most %g hours: open this run in the Prefect UI, press Resume, turn the switch "
-    "Approve on (off is a no), give a name and a reason, and Submit."
+    "This promotion waits for a person, at most %g hours: open this run in the Prefect UI, press Resume, turn the "
+    "switch Approve on (off is a no), give a name and a reason, and Submit."
 )
 
 

@@ -155,7 +155,7 @@ def gate_description(gate: GateVerdict) -> str:
 
 def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") -> str:
     """The verdict, rule by rule, as the UI renders it; `page` is a link to all that stands behind it."""
-    from flywheel.report.wording import in_unit
+    from flywheel.units import in_unit
 
     on = f"{images:,} images of " if images else ""
     lines = [
@@ -197,7 +197,7 @@ def gate_question(gate: GateVerdict, plain_words: str, page: str) -> str:
 
 def _found(rule: RuleResult) -> str:
     """The numbers of a rule that passed by them, the reason of another."""
-    from flywheel.report.wording import ends, in_unit
+    from flywheel.units import ends, in_unit
 
     if rule.verdict is not Verdict.PASS or rule.value is None or rule.parts:
         return _cell(rule.reason)

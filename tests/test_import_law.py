@@ -17,7 +17,7 @@ FLOORS = {
     "bentos": {"bentos", "flywheel"},
     "flywheel": {"flywheel"},
 }
-BOTTOM = {"identity", "records", "policies", "settings", "paths", "progress", "hosts"}
+BOTTOM = {"identity", "records", "policies", "settings", "paths", "progress", "hosts", "reasons", "units"}
 CORE = {
     **dict.fromkeys(BOTTOM, BOTTOM),
     "data": BOTTOM,

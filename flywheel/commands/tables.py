@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flywheel.ledger import Champion, Decision, Kind
 from flywheel.records import Verdict
+from flywheel.units import in_unit
 
 COLOURS = {"pass": "green", "fail": "red", "not enough evidence": "yellow"}
 
@@ -79,8 +80,6 @@ def decision_panel(decision: Decision) -> RenderableType:
 
 def rules_table(gate: Decision) -> Table:
     """One row a rule of a gate decision, in the units of the verdict's page."""
-    from flywheel.report.wording import in_unit
-
     table = _table("rules", ("rule", "value", "threshold", "verdict"))
     table.add_column("reason", overflow="fold")
     for rule in gate.evidence["gate"]["rules"]:

@@ -7,7 +7,7 @@ from flywheel.evaluation.gates import meets_champion
 from flywheel.evaluation.spending import next_comparison
 from flywheel.policies import GatePolicy
 from flywheel.records import GateVerdict, PromotesAs, RuleResult, Verdict
-from flywheel.report.wording import percent, points
+from flywheel.units import percent, points
 
 FAIL, UNKNOWN = Verdict.FAIL, Verdict.NOT_ENOUGH_EVIDENCE
 
