@@ -1,6 +1,7 @@
 """Measuring on a real dataset version of tiny generated images, with a tiny real classifier."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -62,9 +63,12 @@ def test_a_damaged_record_is_made_again(version, paths, brightness_model):
     first = evaluate(brightness_model(version=version), version, paths, clock=ticking())
     (first.folder / "logits.parquet").write_bytes(b"PAR1")
     again = brightness_model(version=version)
-    assert evaluate(again, version, paths, clock=ticking()) == first
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    made = evaluate(again, version, paths, clock=ticking(), now=lambda: noon)
+    assert replace(made, remade="") == first
+    assert made.remade.startswith("changed on disk, measured again 2026-03-01 12:00 UTC (")
     assert sum(again.seen) == first.images
-    assert read_evaluation(first.folder) == first
+    assert read_evaluation(first.folder) == made
 
 
 def test_progress_ends_at_the_last_image(version, paths, brightness_model):
