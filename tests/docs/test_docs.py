@@ -118,7 +118,7 @@ def test_every_folder_is_told() -> None:
     page = (DOCS / "files.md").read_text(encoding="utf-8")
     paths = Paths(Path())
     names = {"source": "<source>", "index_id": "<idx-…>", "dataset_id": "<ds-…>", "model_id": "<model-…>"}
-    names |= {"evaluation_id": "<eval-…>", "decision_id": "<dec-…>"}
+    names |= {"evaluation_id": "<eval-…>", "decision_id": "<dec-…>", "image_id": "ab…"}
     for name, kind in vars(Paths).items():
         if isinstance(kind, property):
             assert f"`{getattr(paths, name).as_posix()}" in page, name
