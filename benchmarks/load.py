@@ -4,7 +4,7 @@ one is answered. Its parser knows what these services answer, and no more: that 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -42,19 +42,37 @@ class Target:
 
     @classmethod
     def of_files(
-        cls, url: str, files: Sequence[bytes], *, multipart: bool = False, path: str = "/classify"
+        cls,
+        url: str,
+        files: Sequence[bytes],
+        *,
+        multipart: bool = False,
+        path: str = "/classify",
+        headers: Mapping[str, str] | None = None,
     ) -> "Target":
-        return cls(url, tuple(_request(url, file, multipart, path) for file in files))
+        """One file a request, as the body or in a form."""
+        sent = [_form("image", [file]) if multipart else (b"image/jpeg", file) for file in files]
+        return cls(url, tuple(_request(url, path, *each, headers or {}) for each in sent))
+
+    @classmethod
+    def of_batches(
+        cls, url: str, batches: Sequence[Sequence[bytes]], *, path: str, headers: Mapping[str, str] | None = None
+    ) -> "Target":
+        """Several files a request, in a form."""
+        return cls(url, tuple(_request(url, path, *_form("images", files), headers or {}) for files in batches))
 
 
-def _request(url: str, file: bytes, multipart: bool, path: str) -> bytes:
-    body, kind = file, b"image/jpeg"
-    if multipart:
-        head = b'--%s\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n' % BOUNDARY
-        body = head + b"Content-Type: image/jpeg\r\n\r\n" + file + b"\r\n--%s--\r\n" % BOUNDARY
-        kind = b"multipart/form-data; boundary=" + BOUNDARY
+def _form(field_name: str, files: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Content type and body."""
+    head = b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="a.jpg"\r\n' % (BOUNDARY, field_name.encode())
+    parts = [head + b"Content-Type: image/jpeg\r\n\r\n" + file + b"\r\n" for file in files]
+    return b"multipart/form-data; boundary=" + BOUNDARY, b"".join(parts) + b"--%s--\r\n" % BOUNDARY
+
+
+def _request(url: str, path: str, kind: bytes, body: bytes, headers: Mapping[str, str]) -> bytes:
     host = urlsplit(url).netloc.encode()
-    lines = (b"POST %s HTTP/1.1" % path.encode(), b"Host: " + host, b"Content-Type: " + kind)
+    lines = [b"POST %s HTTP/1.1" % path.encode(), b"Host: " + host, b"Content-Type: " + kind]
+    lines += [f"{name}: {value}".encode() for name, value in headers.items()]
     return b"\r\n".join((*lines, b"Content-Length: %d" % len(body))) + HEAD_END + body
 
 

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -53,3 +54,11 @@ def _run(name: str, command: list[str]) -> None:
             f"peer {name}: its environment could not be made ({' '.join(command[:3])} ended with exit code "
             f"{done.returncode}). It needs a package index once.\n{done.stderr.strip()}"
         )
+
+
+def with_own_packages(python: Path) -> Path:
+    """The same Python, which after its own packages finds this environment's: torch is 5 GB, and the same for both."""
+    (packages,) = (python.parent.parent / "lib").glob("python*/site-packages")
+    own = sysconfig.get_path("purelib")
+    (packages / "flywheel-peers.pth").write_text(f"{own}\n", encoding="utf-8")
+    return python

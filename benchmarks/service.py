@@ -24,18 +24,18 @@ STOP_SECONDS = 60.0
 
 
 class Home:
-    """A project's home with a champion and a challenger of one task, trained and packaged by the real flows."""
+    """A project's home with a champion and challengers of one task, trained and packaged by the real flows."""
 
-    def __init__(self, folder: Path, source: str, parameters: Sequence[str]) -> None:
+    def __init__(self, folder: Path, source: str, parameters: Sequence[str], seeds: Sequence[str] = ("0", "1")) -> None:
         self.settings = Settings(home=folder, database_url="")
         self.environment = {**os.environ, "FLYWHEEL_HOME": str(folder), "FLYWHEEL_DATABASE_URL": ""}
         given = ("--SOURCE", source, "--SMALLEST_POWER", "0", *parameters)
-        for seed in ("0", "1"):
+        for seed in seeds:
             self._run("flows.run", *given, "--SEED", seed)
         history = self.ledger.decisions()
         self.models = sorted({each.inputs["model_id"] for each in history})
-        if len(self.models) != 2:
-            raise SystemExit(f"{folder}: two models expected, found {self.models}.")
+        if len(self.models) != len(seeds):
+            raise SystemExit(f"{folder}: {len(seeds)} models expected, found {self.models}.")
 
     @property
     def ledger(self) -> Ledger:
@@ -67,18 +67,24 @@ class Home:
 @contextlib.contextmanager
 def serving(home: Home, extra: Mapping[str, str] | None = None) -> Iterator[tuple[str, psutil.Process]]:
     """The address of the champion's service, and its first process; ended by SIGTERM."""
+    command = [sys.executable, "-m", "tasks.serve", "--port"]
+    with started(command, {**home.environment, **(extra or {})}, home.settings.paths.state) as (url, process):
+        wait_until_ready(url, process)
+        yield url, psutil.Process(process.pid)
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str], logs: Path
+) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """The address of a server whose command ends with its port; ended by SIGTERM, with all its children."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tasks.serve", "--port", str(port)]
-    with (home.settings.paths.state / f"serve-{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env={**home.environment, **(extra or {})}, stdout=log, stderr=log
-        )
+    with (logs / f"serve-{port}.log").open("wb") as log:
+        process = subprocess.Popen([*command, str(port)], cwd=PROJECT, env=environment, stdout=log, stderr=log)
     try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, process)
-        yield url, psutil.Process(process.pid)
+        yield f"http://127.0.0.1:{port}", process
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)

@@ -313,7 +313,7 @@ class Parity:
     def summary(self) -> str:
         """In one sentence, for a gate's reason and a person."""
         if self.passed:
-            return f"{len(self.probes)} of {len(self.probes)} probes within {self.largest:.0e} of the model in process."
+            return f"{len(self.probes)} of {len(self.probes)} probes within {self.largest:.0g} of the model in process."
         if self.problem or not self.probes:
             return f"The Bento could not be compared: {self.problem or 'it was sent no probe.'}"
         named = self.failed[:PROBES_NAMED]

@@ -15,6 +15,7 @@ PACKAGES = (  # those that the shipped files import, and what timm and FastAPI n
     "torch",
     "torchvision",
     "timm",
+    "onnxruntime",
     "safetensors",
     "numpy",
     "pillow",

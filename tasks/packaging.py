@@ -14,6 +14,7 @@ from pathlib import Path
 from flywheel.model.folder import MANIFEST, ModelError, read_manifest, verify
 from flywheel.paths import Paths
 from flywheel.records import Evaluation, PackagedBento, TrainedModel, to_json
+from flywheel.runtime.record import Runtime, read_runtime, runtime_files
 from flywheel.settings import PROJECT
 from tasks.bento_build import BuildRequest
 from tasks.bento_contents import contents_version, pinned_packages, shipped_files
@@ -39,13 +40,15 @@ def package_model(model: TrainedModel, evaluation: Evaluation | None, paths: Pat
     own and renamed into the project's store; what was damaged there since is removed and built again. Raises
     PackagingError or ModelError.
     """
+    runtime = _chosen_runtime(model)
     bento = _bento_of(model, paths)
     whole = _wholeness(bento, model, paths)
     for damaged in (path for path in whole if not whole[path] and path.is_dir()):
         log.warning("%s: files are missing or damaged; removed, to be built again", damaged)
         shutil.rmtree(damaged)
     if not all(whole.values()):
-        _build(model, _identities(model, evaluation), _metrics(model, evaluation), bento.tag, paths)
+        identities = _identities(model, evaluation) | {"engine": runtime.engine.value}
+        _build(model, runtime, identities, _metrics(model, evaluation), bento.tag, paths)
     return answered(bento)
 
 
@@ -101,13 +104,24 @@ def _is_whole_bento(folder: Path) -> bool:
 
 
 def _is_whole_model(folder: Path, model: TrainedModel) -> bool:
-    """It has BentoML's description, this model's manifest, and every file with the manifest's hash."""
+    """It has BentoML's description, this model's manifest, every file with the manifest's hash, and its engine."""
     try:
         stored = verify(folder)
+        runtime = read_runtime(folder, stored)
+        same_engine = runtime is not None and runtime == read_runtime(model.folder, model)
     except (ModelError, OSError):
         return False
     same = (stored.id, stored.weights_sha256) == (model.id, model.weights_sha256)
-    return same and (folder / "model.yaml").is_file()
+    return same and same_engine and (folder / "model.yaml").is_file()
+
+
+def _chosen_runtime(model: TrainedModel) -> Runtime:
+    """The engine that serves it; measured the first time."""
+    from flywheel.runtime.choice import chosen_runtime
+
+    runtime = chosen_runtime(model.folder)
+    log.info("%s is served by %s. %s", model.id, runtime.engine.value, runtime.reason)
+    return runtime
 
 
 def _identities(model: TrainedModel, evaluation: Evaluation | None) -> dict[str, str]:
@@ -137,6 +151,7 @@ def _metrics(model: TrainedModel, evaluation: Evaluation | None) -> dict[str, fl
 
 def _build(
     model: TrainedModel,
+    runtime: Runtime,
     identities: dict[str, str],
     metrics: dict[str, float | int | str],
     bento_tag: str,
@@ -149,7 +164,7 @@ def _build(
         home.mkdir()
         request = BuildRequest(
             sources=_stage_sources(Path(scratch, "sources")),
-            model_files=_stage_model(model, Path(scratch, "model")),
+            model_files=_stage_model(model, runtime, Path(scratch, "model")),
             model_tag=f"{NAME}:{_hex(model.id)}",
             bento_tag=bento_tag,
             labels=identities,
@@ -176,9 +191,9 @@ def _stage_sources(folder: Path) -> Path:
     return folder
 
 
-def _stage_model(model: TrainedModel, folder: Path) -> Path:
-    """The manifest and the files that it answers for; what lies beside them, as predictions do, stays."""
-    for name in (MANIFEST, *read_manifest(model.folder)["files"]):
+def _stage_model(model: TrainedModel, runtime: Runtime, folder: Path) -> Path:
+    """The manifest, the files that it answers for, the engine; what lies beside them, as predictions do, stays."""
+    for name in (MANIFEST, *read_manifest(model.folder)["files"], *runtime_files(runtime)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.folder / name, folder / name)
     return folder

@@ -1,9 +1,9 @@
 """Does the Bento, served, answer as the trained model does? Measured on files in the forms that clients send.
 
 The two sides share no code in memory: the Bento runs the sources that it ships, on the model in BentoML's store, in
-processes of its own; this one runs the project's sources on the trained model's folder. So what may differ, and is
-found, is what was shipped, stored, or done by the service. What both would do wrong alike is found as far as the probes
-know their pixels without `decode()` (`tasks/probes.py`).
+processes of its own; this one runs the project's sources on the trained model's folder, by the same engine. So what may
+differ, and is found, is what was shipped, stored, or done by the service. What both would do wrong alike is found as
+far as the probes know their pixels without `decode()` (`tasks/probes.py`).
 
 Every probe is sent twice, alone as a body and with the others in one form, and all logits of both answers count.
 """
@@ -109,9 +109,9 @@ def _ask(bento: PackagedBento, model: TrainedModel, probes: Sequence[Probe]) -> 
 
 
 def _in_process(model: TrainedModel, probes: Sequence[Probe]) -> list[Logits]:
-    from flywheel.model.inference import load_model
+    from flywheel.runtime.running import load_running
 
-    answers = load_model(model.folder).classify([probe.pixels for probe in probes]).logits
+    answers = load_running(model.folder).classify([probe.pixels for probe in probes]).logits
     return [dict(zip(model.classes, row.tolist(), strict=True)) for row in answers]
 
 

@@ -105,6 +105,9 @@ class ServedModel(BaseModel):
     gate: Gate | None = Field(default=None, description="Nothing where the service follows no ledger.")
     champion_since: datetime | None = Field(default=None, description="UTC.")
     release_id: str = Field(default="", description="The decision that made it champion.")
+    engine: str = Field(
+        default="", description="What computes its answers: torch, or onnxruntime where that was faster."
+    )
     follows: str = Field(default="", description="Whose champion is served, in words.")
     trouble: str = Field(default="", description="Why the champion of the ledger is not served; empty where it is.")
     trial: OnTrial | None = None

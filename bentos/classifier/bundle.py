@@ -14,8 +14,8 @@ from bentos.classifier.answers import ServedModel
 from bentos.classifier.ask import Ask
 from flywheel.ledger.predictions import Role, Serving
 from flywheel.model.folder import ModelError, verify
-from flywheel.model.inference import Classifier, load_model
 from flywheel.model.reference import Projection, read_projection, read_samples
+from flywheel.runtime.running import RunningModel, engine_of, load_running
 
 WARM_UP_BATCHES = (1, 8, 64)
 TOLERANCE = 1e-3  # of a logit, as at the gate
@@ -26,7 +26,7 @@ LOTS = 2**64
 class Bundle:
     """One model and its serving: immutable, so that a batch that holds it is answered by it alone."""
 
-    classifier: Classifier
+    classifier: RunningModel
     projection: Projection
     serving: Serving
     about: ServedModel
@@ -59,20 +59,21 @@ def load_bundle(folder: Path, serving: Serving, about: ServedModel) -> Bundle:
     model = verify(folder)
     if model.id != serving.model_id:
         raise ModelError(f"{folder}: {serving.model_id} expected, {model.id} found.")
-    classifier = load_model(folder)
+    classifier = load_running(folder)
     warm_up(classifier)
     demand_same_answers(classifier, *read_samples(folder))
-    return Bundle(classifier, read_projection(folder), serving, about)
+    told = about.model_copy(update={"engine": engine_of(classifier).value})
+    return Bundle(classifier, read_projection(folder), serving, told)
 
 
-def warm_up(classifier: Classifier) -> None:
+def warm_up(classifier: RunningModel) -> None:
     """The first batch of each size pays for the allocations; it should not be a client's."""
     size = classifier.model.preprocessing.size
     for images in WARM_UP_BATCHES:
         classifier.predict_packed(np.zeros((images, size, size, 3), np.uint8))
 
 
-def demand_same_answers(classifier: Classifier, samples: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:
+def demand_same_answers(classifier: RunningModel, samples: NDArray[np.uint8], logits: NDArray[np.float32]) -> None:
     """Raises ModelError where the model's logits on its stored samples are not those that it gave when trained."""
     found = classifier.predict_packed(samples).logits
     if found.shape != logits.shape:

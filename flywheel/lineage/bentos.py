@@ -17,6 +17,7 @@ from flywheel.model.folder import ModelError, verify
 from flywheel.paths import Paths
 from flywheel.reasons import reason_of
 from flywheel.records import TrainedModel
+from flywheel.runtime.record import read_runtime
 
 DESCRIPTION = "bento.yaml"
 NOT_SHIPPED = {"bentofile.yaml"}  # BentoML adds it to the sources
@@ -83,6 +84,7 @@ def check_bento(tag: str, model: TrainedModel, paths: Paths) -> Check:
     stored = paths.bentoml / "models" / bento.model_tag.replace(":", "/")
     try:
         carried = verify(stored)
+        read_runtime(stored, carried)
     except (ModelError, OSError) as error:
         return Check(State.CHANGED, f"the model in it: {error}")
     if (carried.id, carried.weights_sha256) != (model.id, model.weights_sha256):

@@ -20,6 +20,7 @@ from flywheel.model.folder import ModelError, verify
 from flywheel.paths import Paths
 from flywheel.reasons import reason_of
 from flywheel.records import DatasetVersion, TrainedModel, ValidationResult, as_dict, from_json
+from flywheel.runtime.record import read_runtime
 
 PIXEL_FILES = ("images.npy", "labels.npy")  # of a dataset version: what its id is no hash of
 
@@ -48,6 +49,7 @@ def check_model(model_id: str, recorded: Json, paths: Paths) -> tuple[TrainedMod
         return None, Check(State.MISSING, f"no folder {folder}")
     try:
         model = verify(folder)
+        read_runtime(folder, model)
     except (ModelError, OSError) as error:
         return None, Check(State.CHANGED, reason_of(error))
     if model.id != model_id:

@@ -14,9 +14,10 @@ from flywheel.ledger.predictions import Role, Serving
 from flywheel.model.architecture import create, parameter_count
 from flywheel.model.checkpoint import save_weights
 from flywheel.model.folder import WEIGHTS, list_files, write_manifest
-from flywheel.model.inference import Classifier, load_model
+from flywheel.model.inference import load_model
 from flywheel.model.reference import SAMPLES, Reference, fit_projection, write_reference
 from flywheel.records import Preprocessing, TrainedModel
+from flywheel.runtime.running import RunningModel
 
 CLASSES = ("cat", "dog", "ship", "truck", "frog", "horse", "bird")
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,7 +92,7 @@ def challenger(models: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def classifier(bundle: Bundle) -> Classifier:
+def classifier(bundle: Bundle) -> RunningModel:
     return bundle.classifier
 
 
