@@ -2,7 +2,7 @@
 
 One small model, served by two workers each: ours as `make serve` starts it (log, metrics, keys, rate limit), ours
 without its log, plain FastAPI under uvicorn with the same batcher, BentoML's own batchable API, LitServe, and a
-constant answer under uvicorn. All stand at once, one is asked at a time, in turns, and ratios are taken within a turn. Then a
+constant answer under uvicorn. All stand at once, one is asked at a time, and ratios are taken within a turn. Then a
 heavy model and the batch endpoint against what the same cores decode and classify without a server.
 """
 

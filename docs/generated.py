@@ -83,13 +83,15 @@ def stages() -> list[tuple[str, str]]:
 
 def routes_table(_: str) -> str:
     """The service's own routes, from its OpenAPI document."""
-    from bentos.classifier.app import Worker, make_app
+    from bentos.classifier.app import make_app
+    from bentos.classifier.classifying import Classifying
     from bentos.classifier.settings import ServiceSettings
+    from bentos.classifier.worker import Worker
 
     def no_worker() -> Worker:
         raise RuntimeError("only the description is asked for")
 
-    paths = make_app(no_worker, ServiceSettings(workers=1)).openapi()["paths"]
+    paths = make_app(Classifying(no_worker, ServiceSettings(workers=1))).openapi()["paths"]
     rows = [
         (f"`{method.upper()} {path}`", operation["description"], ", ".join(sorted(operation["responses"])))
         for path, operations in paths.items()

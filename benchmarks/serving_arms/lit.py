@@ -14,7 +14,7 @@ class Lit(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe names it
         self.net = Net()
 
-    def decode_request(self, request: Any, **_: Any) -> bytes:
+    def decode_request(self, request: litserve.Request, **_: Any) -> bytes:
         return bytes(request["image"].file.read())
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:

@@ -136,7 +136,7 @@ class Access:
 
 
 def _secret(scope: Scope) -> bytes:
-    headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope["headers"]}
+    headers: dict[bytes, bytes] = dict(scope["headers"])  # ASGI has their names in lower case
     kind, _, token = headers.get(b"authorization", b"").partition(b" ")
     return token.strip() if kind.lower() == b"bearer" else headers.get(b"x-api-key", b"").strip()
 

@@ -1,28 +1,18 @@
-"""The routes. Each worker binds its own model and batcher to them when it starts."""
+"""The routes, as FastAPI tells of them. Each worker binds its own model and batcher to them when it starts."""
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse
-from numpy.typing import NDArray
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
 
 from bentos.classifier import uploads
 from bentos.classifier.answers import BatchClassification, Classification, ServedModel
-from bentos.classifier.ask import Ask
-from bentos.classifier.batcher import QueueFullError
-from bentos.classifier.errors import ErrorAnswer, Refusal, answer_errors_in_one_shape
+from bentos.classifier.classifying import Classifying
+from bentos.classifier.errors import ErrorAnswer, answer_errors_in_one_shape
 from bentos.classifier.feedback import add_feedback_routes
 from bentos.classifier.settings import ServiceSettings
-from bentos.classifier.worker import Worker
 
-if TYPE_CHECKING:  # torch stands behind it, and the process that only starts workers does without
-    from bentos.classifier.predictor import Prediction
-
-DIGITS = 6  # of a probability in an answer
 REFUSALS = {400: "Empty or malformed", 413: "Too large", 415: "Not an image", 422: "Unreadable", 503: "Overloaded"}
 AT_THE_BORDER = {401: "No known key", 403: "The key has no such scope, or none is set", 413: "Too large"}
 AT_THE_BORDER |= {429: "Asked too often; Retry-After says when to ask again"}  # of every route, by the middleware
@@ -32,8 +22,9 @@ TopK = Annotated[int | None, Query(ge=1, le=100_000, description="How many class
 Logits = Annotated[bool, Query(description="Whether to answer the calibrated logits of all classes too, unrounded.")]
 
 
-def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI:
-    """The app, made at import; `worker()` is asked at each request, so the app can stand before its model does."""
+def make_app(classifying: Classifying) -> FastAPI:
+    """The app, made at import: it can stand before its model does."""
+    worker, settings = classifying.worker, classifying.settings
     app = FastAPI(
         title="flywheel classifier",
         version="1",
@@ -44,25 +35,15 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
     refusals = _documented(REFUSALS)
 
     @app.post("/classify", response_model=Classification, responses=refusals, openapi_extra=_one_image_body())
-    async def classify(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
+    async def classify(request: Request, top_k: TopK = None, logits: Logits = False) -> Response:
         """Classify one image: multipart field `image`, or the image itself as the body."""
-        started = time.perf_counter()
-        image = await uploads.one_image(request)
-        serving = worker()
-        (prediction,) = await asyncio.gather(*_submit(serving, [image], request))
-        return JSONResponse(_answer(prediction, top_k or settings.top_k, logits, started))
+        return await classifying.one(request, top_k, logits)
 
     @app.post("/classify_batch", response_model=BatchClassification, responses=refusals, openapi_extra=_batch_body())
-    async def classify_batch(request: Request, top_k: TopK = None, logits: Logits = False) -> JSONResponse:
+    async def classify_batch(request: Request, top_k: TopK = None, logits: Logits = False) -> Response:
         """Classify several images, each a multipart field `images`, or pixels as one .npy array; one that can't be read
         fails alone."""
-        started = time.perf_counter()
-        images = await uploads.many_images(request, settings)
-        serving = worker()
-        outcomes = await asyncio.gather(*_submit(serving, images, request), return_exceptions=True)
-        results = [_batch_result(outcome, top_k or settings.top_k, logits, started) for outcome in outcomes]
-        failed = sum(isinstance(outcome, BaseException) for outcome in outcomes)
-        return JSONResponse({"results": results, "failed": failed, "latency_ms": _milliseconds_since(started)})
+        return await classifying.many(request, top_k, logits)
 
     @app.get("/model", response_model=ServedModel)
     async def model() -> ServedModel:
@@ -76,43 +57,6 @@ def make_app(worker: Callable[[], Worker], settings: ServiceSettings) -> FastAPI
         return RedirectResponse("/docs")
 
     return app
-
-
-def _submit(
-    serving: Worker, images: Sequence[bytes | NDArray[np.uint8]], request: Request
-) -> "list[asyncio.Future[Prediction]]":
-    client = str(getattr(request.state, "client", ""))
-    try:
-        return serving.batcher.submit([Ask(str(serving.ids.next()), image, client) for image in images])
-    except QueueFullError as error:
-        hint = "Try again after the seconds in Retry-After; start more workers if it stays."
-        raise Refusal(503, "overloaded", f"Too many images wait: {error}.", hint, {"Retry-After": "1"}) from error
-
-
-def _answer(prediction: "Prediction", top_k: int, logits: bool, started: float) -> dict[str, Any]:
-    scores = [{"label": label, "confidence": round(value, DIGITS)} for label, value in prediction.top(top_k)]
-    answer = {
-        "prediction_id": prediction.id,
-        **scores[0],
-        "top_k": scores,
-        "model_id": prediction.model_id,
-        "latency_ms": _milliseconds_since(started),
-    }
-    if logits:
-        answer["logits"] = dict(zip(prediction.classes, prediction.logits.tolist(), strict=True))
-    return answer
-
-
-def _batch_result(outcome: Any, top_k: int, logits: bool, started: float) -> dict[str, Any]:
-    if isinstance(outcome, Refusal):
-        return outcome.body
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return _answer(outcome, top_k, logits, started)
-
-
-def _milliseconds_since(started: float) -> float:
-    return round(1000 * (time.perf_counter() - started), 3)
 
 
 def _documented(refusals: dict[int, str]) -> dict[int | str, dict[str, Any]]:

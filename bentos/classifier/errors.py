@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 CODES = {404: "no_such_path", 405: "method_not_allowed"}
+INTERNAL = "internal_error"
 
 
 class ErrorDetail(BaseModel):
@@ -40,13 +41,9 @@ class Refusal(Exception):  # noqa: N818 - it is an answer first
 
 def refusal_for_status(status: int, method: str, path: str, detail: str) -> Refusal:
     """What a framework says with nothing but a status, in the one shape."""
-    code = CODES.get(status, "bad_request" if status < 500 else "internal_error")
+    code = CODES.get(status, "bad_request" if status < 500 else INTERNAL)
     hint = "POST /classify, POST /classify_batch and GET /model are served here; see /docs."
     return Refusal(status, code, f"{method} {path[:200]}: {detail}.", hint)
-
-
-async def _refused(_: Request, refusal: Refusal) -> JSONResponse:
-    return refusal.response()
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -60,19 +57,24 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
     return JSONResponse(refusal.body, error.status_code, headers=error.headers)
 
 
-async def _client_left(_: Request, __: ClientDisconnect) -> JSONResponse:
-    return Refusal(400, "incomplete_body", "The body ended before it was whole.", "Send it again.").response()
+async def _otherwise(_: Request, error: Exception) -> JSONResponse:
+    return refusal_of(error).response()
 
 
-async def _unexpected(_: Request, __: Exception) -> JSONResponse:
+def refusal_of(error: Exception) -> Refusal:
+    """What a client is told about an error of our own code, or of its connection."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ClientDisconnect):
+        return Refusal(400, "incomplete_body", "The body ended before it was whole.", "Send it again.")
     message = "The service failed on this request; the reason is in its log."
-    return Refusal(500, "internal_error", message, "Try again; if it stays, tell the operator.").response()
+    return Refusal(500, INTERNAL, message, "Try again; if it stays, tell the operator.")
 
 
 def answer_errors_in_one_shape(app: FastAPI) -> None:
     """Every way to fail, the framework's own included, ends in the one shape."""
-    app.add_exception_handler(Refusal, _refused)  # type: ignore[arg-type]
+    app.add_exception_handler(Refusal, _otherwise)
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
-    app.add_exception_handler(ClientDisconnect, _client_left)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(ClientDisconnect, _otherwise)
+    app.add_exception_handler(Exception, _otherwise)

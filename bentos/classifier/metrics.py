@@ -74,10 +74,11 @@ class Metrics:
         self.resident = gauge(
             "flywheel_workers_resident_bytes", "Of all workers.", multiprocess_mode="livesum", registry=registry
         )
-        self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._series: dict[str, Any] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._counted: Counter[tuple[str, str, str]] = Counter()  # predictions since the last refresh
+        self._answered: Counter[tuple[str, int]] = Counter()  # requests, likewise
         self._lock = threading.Lock()
         self._log_state: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
@@ -104,12 +105,12 @@ class Metrics:
                 log.exception("the metrics could not be refreshed")
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        series = self._series.get((route, status))
+        with self._lock:
+            self._answered[route, status] += 1
+        series = self._series.get(route)
         if series is None:
-            series = self.requests.labels(route, str(status)), self.seconds.labels(route)
-            self._series[route, status] = series
-        series[0].inc()
-        series[1].observe(seconds)
+            series = self._series[route] = self.seconds.labels(route)
+        series.observe(seconds)
 
     def predicted(self, model_id: str, role: str, labels: Sequence[str]) -> None:
         """A batch's answers. They reach the shared files once a second: a write for each class would cost as much as a
@@ -122,6 +123,9 @@ class Metrics:
         """This worker's gauges, and what it has counted."""
         with self._lock:
             counted, self._counted = self._counted, Counter()
+            answered, self._answered = self._answered, Counter()
+        for (route, status), count in answered.items():
+            self.requests.labels(route, str(status)).inc(count)
         for series, count in counted.items():
             self.predictions.labels(*series).inc(count)
         waiting, spooled = self._log_state()

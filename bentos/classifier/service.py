@@ -13,7 +13,9 @@ import bentoml
 
 from bentos.classifier.access import Access, read_keys
 from bentos.classifier.app import make_app
+from bentos.classifier.classifying import Classifying
 from bentos.classifier.crew import Crew
+from bentos.classifier.express import Express
 from bentos.classifier.guard import BodyLimit, OneErrorShape
 from bentos.classifier.metrics import Exposed, Metered, Metrics
 from bentos.classifier.rate_limit import RateLimit
@@ -42,7 +44,8 @@ except ValueError as error:  # BentoML would hide it behind a module that it the
     raise SystemExit(said(error)) from None
 _bound: list[Worker] = []  # one in each worker process, none in the one that starts them
 _shared = Shared()
-app = make_app(lambda: _bound[0], settings)
+classifying = Classifying(lambda: _bound[0], settings)
+app = make_app(classifying)
 
 
 @bentoml.service(
@@ -96,3 +99,4 @@ Classifier.add_asgi_middleware(Exposed, metrics=lambda: _shared.metrics)
 Classifier.add_asgi_middleware(Readiness, crew=lambda: _shared.crew)
 Classifier.add_asgi_middleware(OneErrorShape)
 Classifier.add_asgi_middleware(BodyLimit, largest_body=settings.largest_body, most_held=settings.most_held)
+Classifier.add_asgi_middleware(Express, classifying=classifying)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from bentos.classifier.errors import Refusal
@@ -84,12 +85,13 @@ async def _files(request: Request, field: str, most: int, hint: str) -> list[byt
             parts = form.getlist(field)
             files = [await part.read() for part in parts if isinstance(part, UploadFile)]
             fields = sorted({name[:50] for name in form})
-    except HTTPException as error:
-        if str(error.detail).startswith("Too many files"):
+    except (HTTPException, MultiPartException) as error:  # the first where an app of Starlette's stands around us
+        said = error.detail if isinstance(error, HTTPException) else error.message
+        if said.startswith("Too many files"):
             raise Refusal(
                 413, "too_many_images", f"More than {most} files in one request.", f"{hint} At most {most}."
             ) from error
-        raise Refusal(400, "malformed_multipart", str(error.detail), hint) from error
+        raise Refusal(400, "malformed_multipart", said, hint) from error
     if not parts:
         found = ", ".join(fields[:5]) or "none"
         raise Refusal(422, "missing_field", f"Field '{field}' is missing; fields found: {found}.", hint)

@@ -16,13 +16,16 @@ from bentos.classifier.app import make_app
 from bentos.classifier.ask import Ask
 from bentos.classifier.batcher import MicroBatcher
 from bentos.classifier.bundle import Bundle, Standing
+from bentos.classifier.classifying import Classifying
+from bentos.classifier.express import Express
 from bentos.classifier.guard import BodyLimit
 from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.predictor import Predictor
 from bentos.classifier.settings import ServiceSettings
 from bentos.classifier.worker import Worker
 from flywheel.data.decode import decode
-from flywheel.model.inference import Classifier, softmax
+from flywheel.model.inference import softmax
+from flywheel.runtime.running import RunningModel
 
 SETTINGS = ServiceSettings(
     most_images=4, longest_queue=4, largest_body=200_000, most_pixels=1_000_000, most_pixels_together=1_500_000
@@ -34,10 +37,16 @@ def client(bundle: Bundle) -> Iterator[TestClient]:
     predictor = Predictor(Standing(bundle), SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, SETTINGS.largest_batch, SETTINGS.longest_queue)
     worker = Worker(predictor, batcher, PredictionIds())
-    app = BodyLimit(make_app(lambda: worker, SETTINGS), SETTINGS.largest_body, SETTINGS.most_held)
+    app = BodyLimit(entrance(worker), SETTINGS.largest_body, SETTINGS.most_held)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
     batcher.close()
+
+
+def entrance(worker: Worker) -> Express:
+    """The routes, with the short way to them for a POST without a query."""
+    classifying = Classifying(lambda: worker, SETTINGS)
+    return Express(make_app(classifying), classifying)
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (20, 12), **options: Any) -> bytes:
@@ -68,12 +77,14 @@ JPEG = encoded("JPEG")
 MULTIPART = "multipart/form-data; boundary=b"
 
 
-def expected(classifier: Classifier, file: bytes) -> dict[str, float]:
+def expected(classifier: RunningModel, file: bytes) -> dict[str, float]:
     probabilities = softmax(classifier.classify([decode(file)]).logits)[0]
     return dict(zip(classifier.model.classes, probabilities.tolist(), strict=True))
 
 
-def test_the_answer_is_the_models_own_for_multipart_and_raw_bodies(client: TestClient, classifier: Classifier) -> None:
+def test_the_answer_is_the_models_own_for_multipart_and_raw_bodies(
+    client: TestClient, classifier: RunningModel
+) -> None:
     wanted = expected(classifier, JPEG)
     multipart = client.post("/classify", files={"image": ("a.jpg", JPEG)}, params={"top_k": 99})
     raw = client.post("/classify", content=JPEG, headers={"content-type": "image/jpeg"}, params={"top_k": 99})
@@ -89,7 +100,7 @@ def test_the_answer_is_the_models_own_for_multipart_and_raw_bodies(client: TestC
         assert set(answer) == {"prediction_id", "label", "confidence", "top_k", "model_id", "latency_ms"}
 
 
-def test_the_logits_of_all_classes_come_where_they_are_asked_for(client: TestClient, classifier: Classifier) -> None:
+def test_the_logits_of_all_classes_come_where_they_are_asked_for(client: TestClient, classifier: RunningModel) -> None:
     (row,) = classifier.classify([decode(JPEG)]).logits
     wanted = dict(zip(classifier.model.classes, row.tolist(), strict=True))
     asked = {"logits": "true", "top_k": "1"}
@@ -118,7 +129,9 @@ def test_the_logits_of_all_classes_come_where_they_are_asked_for(client: TestCli
     ],
     ids=["rgba", "gray", "palette", "bits", "16-bit", "cmyk", "webp", "gif", "tiff", "pixel", "line"],
 )
-def test_any_mode_and_size_goes_through_the_one_decode(client: TestClient, classifier: Classifier, file: bytes) -> None:
+def test_any_mode_and_size_goes_through_the_one_decode(
+    client: TestClient, classifier: RunningModel, file: bytes
+) -> None:
     answer = client.post("/classify", files={"image": file}).json()
     assert answer["confidence"] == pytest.approx(max(expected(classifier, file).values()), abs=1e-5)
 
@@ -208,7 +221,7 @@ def test_a_parameter_out_of_bounds_has_the_one_shape(client: TestClient, top_k: 
     assert_one_shape(response.json())
 
 
-def test_a_batch_is_answered_in_order_and_a_bad_image_fails_alone(client: TestClient, classifier: Classifier) -> None:
+def test_a_batch_is_answered_in_order_and_a_bad_image_fails_alone(client: TestClient, classifier: RunningModel) -> None:
     png = encoded("PNG", "RGBA")
     files = [("images", JPEG), ("images", b"no image"), ("images", png)]
     body = client.post("/classify_batch", files=files).json()
@@ -237,30 +250,37 @@ def test_a_batch_that_is_no_form_is_refused(client: TestClient) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_full_queue_answers_503_with_retry_after(bundle: Bundle) -> None:
+BOTH_WAYS = pytest.mark.parametrize("query", [{}, {"top_k": 2}], ids=["express", "by the framework"])
+
+
+@BOTH_WAYS
+def test_a_full_queue_answers_503_with_retry_after(bundle: Bundle, query: dict[str, Any]) -> None:
     predictor = Predictor(Standing(bundle), SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, largest_batch=4, longest_queue=1)
     worker = Worker(predictor, batcher, PredictionIds())
-    with TestClient(make_app(lambda: worker, SETTINGS)) as client:
-        response = client.post("/classify_batch", files=[("images", JPEG)] * 2)
+    with TestClient(entrance(worker)) as client:
+        response = client.post("/classify_batch", files=[("images", JPEG)] * 2, params=query)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
     assert response.json()["error"]["code"] == "overloaded"
 
 
-def test_a_failure_of_the_model_is_a_500_that_tells_nothing_of_the_inside(bundle: Bundle) -> None:
+@BOTH_WAYS
+def test_a_failure_of_the_model_is_a_500_that_tells_nothing_of_the_inside(
+    bundle: Bundle, query: dict[str, Any]
+) -> None:
     def broken(asks: list[Ask]) -> list[Any]:
         raise MemoryError("secret of the inside")
 
     worker = Worker(Predictor(Standing(bundle), 1), MicroBatcher(broken, 4, 4), PredictionIds())
-    with TestClient(make_app(lambda: worker, SETTINGS), raise_server_exceptions=False) as client:
-        response = client.post("/classify", files={"image": JPEG})
+    with TestClient(entrance(worker), raise_server_exceptions=False) as client:
+        response = client.post("/classify", files={"image": JPEG}, params=query)
     assert response.status_code == 500
     assert_one_shape(response.json())
     assert "secret" not in response.text
 
 
-def test_the_model_route_names_what_is_served(client: TestClient, classifier: Classifier) -> None:
+def test_the_model_route_names_what_is_served(client: TestClient, classifier: RunningModel) -> None:
     answer = client.get("/model").json()
     assert answer["model_id"] == classifier.model.id
     assert answer["classes"] == list(classifier.model.classes)
@@ -281,3 +301,27 @@ def test_the_openapi_document_states_bodies_limits_and_the_error_shape(client: T
     refusals = {status for status, answer in classify["responses"].items() if "ErrorAnswer" in str(answer)}
     assert refusals == {"400", "401", "403", "413", "415", "422", "429", "503"}
     assert "1,000,000 pixels" in document["info"]["description"]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/classify", b"", "image/jpeg"),
+        ("/classify", JPEG[:40], "image/jpeg"),
+        ("/classify", JPEG, "text/plain"),
+        ("/classify", b"{", "application/json"),
+        ("/classify", b"x", "multipart/form-data; boundary=b"),
+        ("/classify_batch", b"", "application/x-npy"),
+        ("/classify_batch", JPEG, "image/jpeg"),
+    ],
+)
+def test_a_refusal_is_the_same_both_ways(
+    client: TestClient, path: str, body: bytes, kind: str, query: dict[str, Any]
+) -> None:
+    headers = {"content-type": kind}
+    other = client.post(path, content=body, headers=headers, params={"logits": "false"})
+    response = client.post(path, content=body, headers=headers, params=query)
+    assert_one_shape(response.json())
+    assert (response.status_code, response.json()) == (other.status_code, other.json())
+    assert 400 <= response.status_code < 500

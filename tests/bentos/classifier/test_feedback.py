@@ -11,6 +11,7 @@ from bentos.classifier import feedback
 from bentos.classifier.app import make_app
 from bentos.classifier.batcher import MicroBatcher
 from bentos.classifier.bundle import Bundle, Standing
+from bentos.classifier.classifying import Classifying
 from bentos.classifier.feedback import Feedbacks
 from bentos.classifier.kept_images import KeptImages
 from bentos.classifier.prediction_id import PredictionIds
@@ -38,7 +39,7 @@ def client(bundle: Bundle, tmp_path, url) -> Iterator[TestClient]:
     model = bundle.classifier.model
     feedbacks = Feedbacks(opener, images, model.task_id, model.classes, logger.flush)
     worker = Worker(predictor, batcher, PredictionIds(), logger, url, feedbacks)
-    with TestClient(make_app(lambda: worker, SETTINGS), raise_server_exceptions=False) as client:
+    with TestClient(make_app(Classifying(lambda: worker, SETTINGS)), raise_server_exceptions=False) as client:
         yield client
     worker.close()
 
@@ -136,7 +137,7 @@ def test_a_service_that_logs_nothing_takes_no_labels(bundle):
     predictor = Predictor(Standing(bundle), SETTINGS.most_pixels)
     batcher = MicroBatcher(predictor.predict, 4, 4)
     worker = Worker(predictor, batcher, PredictionIds())
-    with TestClient(make_app(lambda: worker, SETTINGS)) as client:
+    with TestClient(make_app(Classifying(lambda: worker, SETTINGS))) as client:
         response = client.post("/feedback", json={"prediction_id": UNKNOWN, "label": "cat"})
         assert (response.status_code, response.json()["error"]["code"]) == (503, "nothing_is_logged")
         assert client.get("/model").json()["log"] is None

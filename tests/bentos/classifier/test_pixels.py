@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from flywheel.model.inference import Classifier, softmax
+from flywheel.model.inference import softmax
+from flywheel.runtime.running import RunningModel
 from tests.bentos.classifier.test_app import JPEG, SETTINGS, assert_one_shape, client, expected
 
 __all__ = ["client"]  # the fixture
@@ -28,7 +29,7 @@ def sent(client: TestClient, body: bytes, kind: str = "application/x-npy"):
 
 
 @pytest.mark.parametrize("kind", ["application/x-npy", "application/octet-stream"])
-def test_pixels_are_answered_as_files_are(client: TestClient, classifier: Classifier, kind: str) -> None:
+def test_pixels_are_answered_as_files_are(client: TestClient, classifier: RunningModel, kind: str) -> None:
     given = images()
     body = sent(client, npy(given), kind).json()
     wanted = softmax(classifier.classify(list(given)).logits)
@@ -72,7 +73,7 @@ def test_a_wrong_array_gets_its_own_4xx(client: TestClient, name: str) -> None:
     assert_one_shape(response.json())
 
 
-def test_an_image_may_come_as_base64_in_json(client: TestClient, classifier: Classifier) -> None:
+def test_an_image_may_come_as_base64_in_json(client: TestClient, classifier: RunningModel) -> None:
     answer = client.post("/classify", json={"image": base64.b64encode(JPEG).decode()}, params={"top_k": 99}).json()
     found = {score["label"]: score["confidence"] for score in answer["top_k"]}
     assert found == pytest.approx(expected(classifier, JPEG), abs=1e-5)
