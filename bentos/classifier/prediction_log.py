@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from bentos.classifier.kept_images import KeptImages
-from bentos.classifier.prediction_rows import file_of, identified, measure, rows_of, stripped
+from bentos.classifier.prediction_rows import file_of, identities, measure, rows_of, stripped
 from bentos.classifier.predictor import Answered
 from bentos.classifier.spool import Spool
 from flywheel.ledger import LedgerError
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 512  # a commit
 MOST_WAITING = 20_000  # images, of which the queue holds pixels and file
 MOST_WAITING_BYTES = 64 * 1024**2
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1  # what a killed worker loses; of twice as many rows, each costs a third less
 RETRY_SECONDS = 1.0
 ASK_SECONDS = 5.0  # between two looks at how many labels are asked for
 CLOSE_SECONDS = 20.0
@@ -122,7 +122,7 @@ class PredictionLogger:
         batch = _Batch(answered, None, sum(each.pixels.nbytes + each.size for each in answered.seen))
         if self._bytes + batch.size > MOST_WAITING_BYTES:
             measured = measure([each.pixels for each in answered.seen])
-            batch = _Batch(stripped(identified(answered)), measured, 0)
+            batch = _Batch(stripped(answered), measured, 0)
         with self._changed:
             self._waiting.append(batch)
             self._images += batch.count
@@ -194,9 +194,9 @@ class PredictionLogger:
         parts = iter(np.split(together, np.cumsum([batch.count for batch in waiting])[:-1]))
         rows: list[PredictionRow] = []
         for batch in batches:
-            answered = identified(batch.answered)
+            images = identities(batch.answered)
             measured = next(parts) if batch.measured is None else batch.measured
-            rows += rows_of(answered, measured, self._keep(answered))
+            rows += rows_of(batch.answered, images, measured, self._keep(batch.answered, images))
         return rows
 
     def _write(self, entered: Sequence[Serving], rows: Sequence[PredictionRow]) -> None:
@@ -275,21 +275,20 @@ class PredictionLogger:
             self._state = replace(self._state, dropped=self._state.dropped + rows)
         self._on_dropped(rows)
 
-    def _keep(self, answered: Answered) -> list[bool]:
+    def _keep(self, answered: Answered, images: Sequence[str]) -> list[bool]:
         """Whose bytes were kept. Those of low confidence are asked for, as long as few enough are."""
+        kept = [False] * len(answered.seen)
         keeping = self._keeping
         if keeping is None:
-            return [False] * len(answered.seen)
-        kept: list[bool] = []
+            return kept
         asked: list[str] = []
-        confidence = answered.probabilities.max(1)
+        unsure: list[bool] = (answered.probabilities.max(1) < keeping.ask_below).tolist()
         for row, each in enumerate(answered.seen):
-            unsure = bool(confidence[row] < keeping.ask_below) and self._may_ask(keeping.most_asked, len(asked))
-            wanted = len(each.ask.content) > 0 and (unsure or _is_sampled(each.ask.id, keeping.share))
-            done = wanted and keeping.images.keep(each.image_id, file_of(each))
-            kept.append(done)
-            if done and unsure:
-                asked.append(each.ask.id)
+            asks = unsure[row] and self._may_ask(keeping.most_asked, len(asked))
+            if (asks or _is_sampled(each.ask.id, keeping.share)) and each.ask.size > 0:
+                kept[row] = keeping.images.keep(images[row], file_of(each))
+                if kept[row] and asks:
+                    asked.append(each.ask.id)
         if asked:
             self._ask(asked, f"its confidence is below {keeping.ask_below:g}")
         return kept

@@ -15,6 +15,7 @@ from flywheel.data.measurements import STATISTICS, statistics
 from flywheel.ledger.predictions import PredictionRow
 from flywheel.model.inference import softmax
 
+MEASURED_TOGETHER = 64  # small images of that many stay in a core's cache
 NO_PIXELS: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
 
 
@@ -24,34 +25,42 @@ def measure(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     for row, image in enumerate(images):
         by_shape.setdefault(image.shape, []).append(row)
     found = np.empty((len(images), len(STATISTICS)), np.float32)
-    for rows in by_shape.values():
-        found[rows] = statistics(np.stack([images[row] for row in rows]))
+    for alike in by_shape.values():
+        for first in range(0, len(alike), MEASURED_TOGETHER):
+            rows = alike[first : first + MEASURED_TOGETHER]
+            found[rows] = statistics(np.stack([images[row] for row in rows]))
     return found
 
 
-def identified(answered: Answered) -> Answered:
-    """With the id of every image."""
-    seen = [each if each.image_id else replace(each, image_id=image_id(each.pixels)) for each in answered.seen]
-    return replace(answered, seen=seen)
+def identities(answered: Answered) -> list[str]:
+    """The id of every image."""
+    return [each.image_id or image_id(each.pixels) for each in answered.seen]
 
 
 def stripped(answered: Answered) -> Answered:
-    """Without pixels and files, once they are measured and identified: what is left is a few kilobytes an image."""
-    seen = [replace(each, ask=replace(each.ask, content=b""), pixels=NO_PIXELS) for each in answered.seen]
+    """Identified, and without pixels and files: what is left is a few kilobytes an image."""
+    seen = [
+        replace(each, ask=replace(each.ask, content=b""), pixels=NO_PIXELS, image_id=identity)
+        for each, identity in zip(answered.seen, identities(answered), strict=True)
+    ]
     return replace(answered, seen=seen)
 
 
-def rows_of(answered: Answered, measured: NDArray[np.float32], kept: Sequence[bool]) -> list[PredictionRow]:
-    """The answers of an identified batch; behind them the shadow's, under ids of its own."""
-    rows = _rows(answered, answered.bundle, answered.probabilities, answered.embeddings, measured, kept)
+def rows_of(
+    answered: Answered, images: Sequence[str], measured: NDArray[np.float32], kept: Sequence[bool]
+) -> list[PredictionRow]:
+    """The answers of a batch, given the ids of its images; behind them the shadow's, under ids of its own."""
+    rows = _rows(answered, answered.bundle, answered.probabilities, answered.embeddings, images, measured, kept)
     if answered.shadow is None:
         return rows
     chosen = [row for row, each in enumerate(answered.seen) if each.for_shadow is not None]
     packed = [each.for_shadow for each in answered.seen if each.for_shadow is not None]
     outputs = answered.shadow.classifier.predict_packed(np.concatenate(packed))
     looked_at = replace(answered, seen=[answered.seen[row] for row in chosen])
-    probabilities, of_these = softmax(outputs.logits), [kept[row] for row in chosen]
-    beside = _rows(looked_at, answered.shadow, probabilities, outputs.embeddings, measured[chosen], of_these)
+    probabilities, of_these = softmax(outputs.logits), ([images[row] for row in chosen], measured[chosen])
+    beside = _rows(
+        looked_at, answered.shadow, probabilities, outputs.embeddings, *of_these, [kept[row] for row in chosen]
+    )
     return rows + [row._replace(id=shadow_id(row.id)) for row in beside]
 
 
@@ -66,6 +75,7 @@ def _rows(
     bundle: Bundle,
     probabilities: NDArray[np.float32],
     embeddings: NDArray[np.float32],
+    images: Sequence[str],
     measured: NDArray[np.float32],
     kept: Sequence[bool],
 ) -> list[PredictionRow]:
@@ -80,7 +90,7 @@ def _rows(
             probabilities[row].tobytes(),
             projected[row].tobytes(),
             measured[row].tobytes(),
-            each.image_id,
+            images[row],
             each.header.format,
             each.header.width,
             each.header.height,

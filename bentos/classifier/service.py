@@ -15,6 +15,7 @@ from bentos.classifier.access import Access, read_keys
 from bentos.classifier.app import make_app
 from bentos.classifier.classifying import Classifying
 from bentos.classifier.crew import Crew
+from bentos.classifier.deadline import Deadline
 from bentos.classifier.express import Express
 from bentos.classifier.guard import BodyLimit, OneErrorShape
 from bentos.classifier.metrics import Exposed, Metered, Metrics
@@ -51,7 +52,7 @@ app = make_app(classifying)
 @bentoml.service(
     name="classifier",
     workers=settings.workers,
-    traffic={"timeout": settings.timeout},
+    traffic={"timeout": None},  # `deadline.py` says why
     logging={"access": {"enabled": False}},  # a line a request costs more than a small model does
     tracing={"excluded_urls": [".*"]},  # nobody collects the spans, and they halve the throughput
     metrics={"enabled": False},  # `metrics.py` says why
@@ -94,6 +95,7 @@ class Classifier:
 
 # the first is the outermost
 Classifier.add_asgi_middleware(Metered, metrics=lambda: _shared.metrics)
+Classifier.add_asgi_middleware(Deadline, seconds=settings.timeout)
 Classifier.add_asgi_middleware(Access, keys=keys, limit=lambda: _shared.limit)
 Classifier.add_asgi_middleware(Exposed, metrics=lambda: _shared.metrics)
 Classifier.add_asgi_middleware(Readiness, crew=lambda: _shared.crew)

@@ -4,16 +4,11 @@ Images come in batches of one size and are measured together. All is a function 
 depend on the batch.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STATISTICS = ("brightness", "contrast", "saturation", "sharpness", "red", "green", "blue")
 LUMA_PARTS = (299, 587, 114)  # of 1,000; ITU-R BT.601
@@ -33,46 +28,31 @@ def statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     deviation of luma's Laplacian (after Pech-Pacheco et al. 2000, who take the variance). Red, green, blue: means.
     Sums are of whole numbers in float64, so their order does not show.
     """
-    with _one_thread():
-        return _statistics(images)
-
-
-def _statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    import torch
-
-    pixels = torch.from_numpy(images)
+    planes = np.ascontiguousarray(images.transpose(3, 0, 1, 2))  # a colour's pixels beside each other
+    red, green, blue = planes
     area, white = images.shape[1] * images.shape[2], 255.0 * sum(LUMA_PARTS)
-    # whole numbers up to 255,000: exact in float32
-    luma = pixels.float() @ torch.tensor(LUMA_PARTS, dtype=torch.float32)
-    inner = luma[:, 1:-1, 1:-1]
-    laplacian = luma[:, 2:, 1:-1] + luma[:, :-2, 1:-1] + luma[:, 1:-1, 2:] + luma[:, 1:-1, :-2] - 4 * inner
-    high, low = pixels.amax(-1).float(), pixels.amin(-1).float()
-    saturation = ((high - low) / high.clamp(min=1)).sum((1, 2), dtype=torch.float64) / area
-    brightness, contrast = _mean_and_deviation(luma.flatten(1))
-    sharpness = _mean_and_deviation(laplacian.flatten(1))[1]
-    means = pixels.flatten(1, 2).sum(1, dtype=torch.int64).double() / (255.0 * area)
-    columns = [brightness / white, contrast / white, saturation, sharpness / white, *means.unbind(1)]
-    return np.asarray(torch.stack(columns, 1).float().numpy())
+    of_red, of_green, of_blue = (np.float32(part) for part in LUMA_PARTS)
+    luma = red * of_red  # whole numbers up to 255,000, and their Laplacian's: exact in float32
+    luma += green * of_green
+    luma += blue * of_blue
+    laplacian = luma[:, 2:, 1:-1] + luma[:, :-2, 1:-1]
+    laplacian += luma[:, 1:-1, 2:]
+    laplacian += luma[:, 1:-1, :-2]
+    laplacian -= luma[:, 1:-1, 1:-1] * np.float32(4)
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    spread = (high - low).astype(np.float32) / np.maximum(high, 1).astype(np.float32)
+    saturation = spread.sum((1, 2), dtype=np.float64) / area
+    brightness, contrast = _mean_and_deviation(luma)
+    sharpness = _mean_and_deviation(laplacian)[1]
+    means = planes.reshape(3, len(images), -1).sum(2, dtype=np.int64) / (255.0 * area)
+    columns = [brightness / white, contrast / white, saturation, sharpness / white, *means]
+    return np.stack(columns, 1).astype(np.float32)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch's threads wait for one another by spinning: two took three to five times as long over a small batch."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _mean_and_deviation(values: "Tensor") -> "tuple[Tensor, Tensor]":
-    """float64[N] each, of float32[N, K]; zeros where K is 0 (an image too small for a Laplacian)."""
-    import torch
-
-    count = max(values.shape[1], 1)
-    mean = values.sum(1, dtype=torch.float64) / count
-    squares = values.double().square().sum(1) / count
-    return mean, (squares - mean * mean).clamp(min=0).sqrt()
+def _mean_and_deviation(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """float64[N] each, of float32[N, H, W]; zeros where an image is too small for a Laplacian."""
+    exact = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
+    count = max(exact.shape[1], 1)
+    mean = exact.sum(1) / count
+    squares = np.einsum("nk,nk->n", exact, exact) / count
+    return mean, np.sqrt(np.maximum(squares - mean * mean, 0))

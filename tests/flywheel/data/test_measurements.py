@@ -71,17 +71,3 @@ def test_products_of_descriptors_are_exact_in_float32(picture: Picture) -> None:
     exact = shapes.astype(np.int64) @ shapes.astype(np.int64).T
     assert exact.max() < 2**24
     assert np.array_equal(shapes.astype(np.float32) @ shapes.astype(np.float32).T, exact)
-
-
-def test_measuring_uses_one_thread_and_leaves_the_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    before, used = torch.get_num_threads(), []
-    from_numpy = torch.from_numpy
-    monkeypatch.setattr(torch, "from_numpy", lambda array: (used.append(torch.get_num_threads()), from_numpy(array))[1])
-    torch.set_num_threads(3)
-    try:
-        statistics(np.zeros((2, 4, 4, 3), np.uint8))
-        assert (used, torch.get_num_threads()) == ([1], 3)
-    finally:
-        torch.set_num_threads(before)
