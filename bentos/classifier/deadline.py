@@ -28,11 +28,14 @@ class _Flight:
 
 
 class Deadline:
-    """ASGI middleware: 504 where a request is not answered in time; it is looked at once a second."""
+    """ASGI middleware: 504 where a request is not answered in time; it is looked at once a second.
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
+    It stands where BentoML's own would, outside all others, and takes what that takes.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float) -> None:
         self.app = app
-        self._seconds = seconds
+        self._seconds = timeout
         self._flights: set[_Flight] = set()
         self._looking = False
 
