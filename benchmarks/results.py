@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-Figures = dict[str, float | int | str | dict[str, float]]
+Figures = dict[str, float | int | str | Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Lit(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Lit(max_batch_size=BATCH, batch_timeout=GATHER_SECONDS, api_path="/classify")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=2)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=2, fast_queue=True)
     server.run(
         host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=2, generate_client_file=False, log_level="warning"
     )
