@@ -51,6 +51,7 @@ HEAVY = "resnet18"
 PEERS = (NATIVE, LITSERVE)  # they take forms, so ours is asked by forms beside them
 OF_PLAIN, OF_PEERS, OF_HEAVY_LIMIT, OF_BATCH_LIMIT = 0.8, 2.0, 0.9, 0.8
 TELL_SECONDS = 2.0  # workers refresh their metrics once a second
+QUICK_RECIPE = ("--EPOCHS", "1", "--SUBSET", "300")
 SMALL_RECIPE = ("--EPOCHS", "2", "--SUBSET", "1500")
 HEAVY_RECIPE = ("--MODEL", HEAVY, "--STEM", "small", "--EPOCHS", "1", "--SUBSET", "300")
 
@@ -60,17 +61,21 @@ def main() -> None:
     parser.add_argument("--source", "--SOURCE", default="digits")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
+    parser.add_argument("--quick", action="store_true", help="one peer, little load: whether all runs; keeps nothing")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flywheel-serving-", ignore_cleanup_errors=True) as scratch:
+        if given.quick:
+            against_peers(Home(Path(scratch, "quick"), given.source, QUICK_RECIPE, ["0"]), (PLAIN,), (16,), 2, 0.3)
+            return
         small = Home(Path(scratch, "small"), given.source, SMALL_RECIPE, ["0"])
         heavy = Home(Path(scratch, "heavy"), given.source, HEAVY_RECIPE, ["0"])
         figures: Figures = {"rounds": given.rounds, "seconds_each": given.seconds, "source": Path(given.source).name}
-        figures |= against_peers(small, (UNLOGGED, PLAIN, CONSTANT, *PEERS), given.rounds, given.seconds)
+        figures |= against_peers(small, (UNLOGGED, PLAIN, CONSTANT, *PEERS), CONNECTIONS, given.rounds, given.seconds)
         figures["heavy"] = against_the_limit(heavy, given.rounds, 2 * given.seconds)
     write_result(claim_of(figures))
 
 
-def against_peers(home: Home, names: Sequence[str], rounds: int, seconds: float) -> Figures:
+def against_peers(home: Home, names: Sequence[str], counts: Sequence[int], rounds: int, seconds: float) -> Figures:
     model = home.settings.paths.model(home.models[0])
     images = Images.of(home.files(200), model)
     home.promote(home.models[0])
@@ -79,7 +84,7 @@ def against_peers(home: Home, names: Sequence[str], rounds: int, seconds: float)
         servers = {each.name: each for each in _servers(home, model, names, stack)}
         servers_table: dict[str, float] = {}
         ratios: dict[str, dict[str, float]] = {}
-        for connections in CONNECTIONS:
+        for connections in counts:
             found = _compared(list(servers.values()), limit, images, connections, rounds, seconds)
             _tell(found, connections, servers_table, ratios)
         batches = _batch_endpoint(servers[OURS], limit, images, rounds, seconds)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 from scipy.stats import t as student
@@ -22,43 +23,51 @@ from scipy.stats import t as student
 from benchmarks.results import Claim, Figures, write_result
 from benchmarks.servers import CONSTANT, EVERYTHING, KEY, OURS, Images, Loads, Server, others, ours
 from benchmarks.service import Home, started, wait_until_ready
-from benchmarks.serving import SMALL_RECIPE
+from benchmarks.serving import QUICK_RECIPE, SMALL_RECIPE
 from benchmarks.serving_arms.stages import MODEL_TAG, ORDER, STAGE, Stage
 from benchmarks.turns import ratio
 
 CONNECTIONS = (16, 64)
 SAME = (0.9, 1.1)  # the last stage's CPU time to the Bento's
+QUICK = (Stage.CONSTANT, Stage.GUARDS, Stage.UPLOAD, Stage.DECODE, Stage.MODEL)
 TOLD = {Stage.MODEL, Stage.LOG}  # the stages whose answers are the model's
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", "--SOURCE", default="digits")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each load")
+    parser.add_argument(
+        "--quick", action="store_true", help="some stages, little load: whether all runs; keeps nothing"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flywheel-layers-", ignore_cleanup_errors=True) as scratch:
+        if given.quick:
+            measured(Home(Path(scratch), given.source, QUICK_RECIPE, ["0"]), QUICK, (16,), 2, 0.3)
+            return
         home = Home(Path(scratch), given.source, SMALL_RECIPE, ["0"])
         figures: Figures = {"rounds": given.rounds, "seconds_each": given.seconds, "source": Path(given.source).name}
-        figures |= measured(home, ORDER, given.rounds, given.seconds)
+        figures |= measured(home, ORDER, CONNECTIONS, given.rounds, given.seconds)
     write_result(claim_of(figures))
 
 
-def measured(home: Home, stages: Sequence[Stage], rounds: int, seconds: float) -> Figures:
+def measured(home: Home, stages: Sequence[Stage], counts: Sequence[int], rounds: int, seconds: float) -> Figures:
     model = home.settings.paths.model(home.models[0])
     images = Images.of(home.files(200), model)
     home.promote(home.models[0])
-    table: dict[str, float | dict[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
+    same: dict[str, dict[str, float]] = {}
     with contextlib.ExitStack() as stack:
         servers = [replace(each, name=Stage.CONSTANT.value) for each in others(home, model, [CONSTANT], stack)]
         servers += [ours(home, stack), *_staged(home, [one for one in stages if one is not Stage.CONSTANT], stack)]
-        for connections in CONNECTIONS:
+        for connections in counts:
             costs = _costs(servers, images, connections, rounds, seconds)
             _tell(costs, stages, connections, table)
-            bento = ratio(costs[stages[-1].value], costs[OURS])
-            table[f"the last stage, of the Bento | {connections}"] = bento
-    print(json.dumps(table, indent=1, ensure_ascii=False), flush=True)
-    return {"layers_cpu_us": table}
+            same[str(connections)] = ratio(costs[stages[-1].value], costs[OURS])
+    figures: Figures = {"layers_cpu_us": table, "last_stage_of_the_bento": same}
+    print(json.dumps(figures, indent=1, ensure_ascii=False), flush=True)
+    return figures
 
 
 def _staged(home: Home, stages: Sequence[Stage], stack: contextlib.ExitStack) -> Iterator[Server]:
@@ -103,7 +112,7 @@ def _costs(
 
 
 def _tell(
-    costs: dict[str, list[float]], stages: Sequence[Stage], connections: int, table: dict[str, float | dict[str, float]]
+    costs: dict[str, list[float]], stages: Sequence[Stage], connections: int, table: dict[str, dict[str, float]]
 ) -> None:
     before = [0.0] * len(costs[OURS])
     for stage in stages:
@@ -121,14 +130,13 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
 
 
 def claim_of(figures: Figures) -> Claim:
-    table = dict(figures["layers_cpu_us"])  # type: ignore[arg-type]
-    same = [table[f"the last stage, of the Bento | {count}"]["value"] for count in CONNECTIONS]  # type: ignore[index]
+    same: Any = figures["last_stage_of_the_bento"]
     return Claim(
         name="serving_layers",
         claim="The layers' CPU times add up to those of the service as it is served: to within a tenth.",
         command="make bench NAME=serving_layers SOURCE=<CIFAR-10 as JPEG>",
         figures=figures,
-        holds=all(SAME[0] <= each <= SAME[1] for each in same),
+        holds=all(SAME[0] <= each["value"] <= SAME[1] for each in same.values()),
     )
 
 

@@ -118,9 +118,12 @@ def results_table(argument: str) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _number(value: "float | dict[str, float] | None") -> str:
+    """A measure with an interval has it in brackets."""
     if value is None:
         return ""
+    if isinstance(value, dict):
+        return f"{_number(value['value'])} [{_number(value['low'])}, {_number(value['high'])}]"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
