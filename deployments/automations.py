@@ -7,6 +7,7 @@ what lies on disk. A flow gives up after a few tries (`tasks.retries.stop_after_
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
@@ -68,7 +69,14 @@ def make_automations(client: SyncPrefectClient, flows: Sequence[str], deployment
         standing = client.read_automations_by_name(rule.name)
         for extra in standing[1:]:
             client.delete_automation(extra.id)
-        if standing:
-            client.update_automation(standing[0].id, rule)
-        else:
+        if not standing:
             client.create_automation(rule)
+        elif _content(standing[0]) != _content(rule):
+            client.update_automation(standing[0].id, rule)  # it then forgets what it waits for
+
+
+def _content(rule: AutomationCore) -> dict[str, Any]:
+    """Without the ids, which each side draws for itself."""
+    document = rule.model_dump(mode="json", include=set(AutomationCore.model_fields))
+    document["trigger"].pop("id", None)
+    return document

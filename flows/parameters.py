@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 R = TypeVar("R")
@@ -48,13 +48,27 @@ def flat(parameters: BaseModel) -> dict[str, Any]:
     }
 
 
+class ParameterError(ValueError):
+    """Values that can't be meant; the message names each field, what was given, and what is accepted."""
+
+
+def said(error: ValidationError) -> str:
+    """In one line, which Prefect shows as a run's reason."""
+    told = [(str(each["loc"][-1]), each["input"], each["msg"].removeprefix("Value error, ")) for each in error.errors()]
+    return "; ".join(f"{name}={given!r}: {message}" for name, given, message in told) + "."
+
+
 def takes(model: type[M]) -> Callable[[Callable[[M], R]], Callable[..., R]]:
-    """Make a function of one model a function of its fields. Calling it raises pydantic.ValidationError."""
+    """Make a function of one model a function of its fields. Calling it raises ParameterError where they can't be."""
     fields = options(model)
 
     def decorate(function: Callable[[M], R]) -> Callable[..., R]:
         def run(**given: Any) -> R:
-            return function(model.model_validate(nested(model, given)))
+            try:
+                parameters = model.model_validate(nested(model, given))
+            except ValidationError as error:  # what no form can check: one field against another
+                raise ParameterError(said(error)) from error
+            return function(parameters)
 
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(run, name, getattr(function, name))

@@ -50,3 +50,22 @@ def test_a_run_whose_process_and_worker_are_killed_is_resumed(running: Clone) ->
     assert "resumed" in log.read_text()
     assert sorted(set(epochs)) == list(range(1, 41))
     assert len(epochs) <= 41, "only the epoch that was cut off is trained again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [("worker",), ("server", "worker"), ("keeper", "server", "worker")])
+def test_a_run_is_resumed_though_make_up_follows_the_kill_at_once(running: Clone, killed: tuple[str, ...]) -> None:
+    """What the rules waited for may be lost then; the keeper looks at the runs themselves."""
+    epochs = 60 + len(killed)
+    log = running.folder / ".flywheel" / "logs" / "worker.log"
+    assert running.run({"source": "digits", "epochs": epochs}).returncode == 0
+    run_id = running.ask("print(json.dumps(str(max(client.read_flow_runs(), key=lambda each: each.created).id)))")
+    wait_for(lambda: f"epoch 5, epochs {epochs}" in log.read_text(), 180)
+    for name in killed:
+        os.kill(running.pid(name), signal.SIGKILL)
+    os.kill(flow_process(run_id), signal.SIGKILL)
+    assert running.module("up").returncode == 0
+    state = f"run = client.read_flow_run('{run_id}'); print(json.dumps([run.state_name, run.run_count]))"
+    wait_for(lambda: running.ask(state)[0] == "Completed", 400, every=3)
+    assert running.ask(state)[1] == 2, "the second try completed"
+    assert log.read_text().count("resumed") >= 1

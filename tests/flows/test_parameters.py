@@ -7,7 +7,7 @@ import pytest
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from flows.approval import approve_promotion
-from flows.parameters import accepted, flat, nested, options, takes
+from flows.parameters import ParameterError, accepted, flat, nested, options, takes
 from flows.release import release_classifier
 from flows.training import prepare_data, train_classifier
 from flywheel.presets import PRESETS
@@ -88,3 +88,12 @@ def test_a_function_of_a_model_is_called_with_its_fields() -> None:
     assert list(inspect.signature(epochs_and_source).parameters) == list(options(TrainingParameters))
     with pytest.raises(ValueError, match="at most 2, the number of epochs"):
         epochs_and_source(epochs=2, head_epochs=3)
+
+
+def test_what_one_field_says_against_another_is_told_in_a_sentence() -> None:
+    @takes(TrainingParameters)
+    def made(parameters: TrainingParameters) -> TrainingParameters:
+        return parameters
+
+    with pytest.raises(ParameterError, match=r"^head_epochs=50: at most 5, the number of epochs, expected\.$"):
+        made(epochs=5, head_epochs=50)
