@@ -35,7 +35,7 @@ class Approval(RunInput):
 def approve_promotion(parameters: ApprovalParameters) -> Release:
     """Wait for a person, then release or refuse; both are recorded with the name and the reason."""
     get_run_logger().info(WAITING, parameters.wait_hours)
-    asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision))
+    asked = Approval.with_initial_data(description=told_gate(parameters.gate_decision, parameters.bento_tag))
     answer = suspend_flow_run(wait_for_input=asked, timeout=int(parameters.wait_hours * 3600), key="approval")
     said = {"approved": answer.approve, "who": answer.name.strip(), "reason": answer.reason.strip()}
     return promote(parameters.gate_decision, parameters.bento_tag, said)

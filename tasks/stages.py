@@ -18,6 +18,7 @@ from flywheel.data.versions import build_version
 from flywheel.ledger import Champion, open_ledger
 from flywheel.ledger.reading import gate_of
 from flywheel.lineage.checks import artifacts_of
+from flywheel.lineage.release import demand_releasable
 from flywheel.model.folder import read_model
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.policies import GatePolicy
@@ -212,11 +213,11 @@ def report_on(
     return page
 
 
-def told_gate(gate_decision: str) -> str:
-    """A gate's verdict in markdown, for the person who is asked."""
+def told_gate(gate_decision: str, bento_tag: str) -> str:
+    """A gate's verdict in markdown, for who is asked. Raises LineageError where no answer could release it."""
     settings = Settings()
     ledger = open_ledger(settings)
-    decision = ledger.decision(gate_decision)
+    decision = demand_releasable(gate_decision, bento_tag, ledger, settings.paths)
     gate = gate_of(decision)
     page = verdict_page(gate, ledger, settings.paths)
     return gate_question(gate, plain_words(decision), link_to(page, settings.paths))
@@ -230,10 +231,10 @@ def promote(gate_decision: str, bento_tag: str, approval: dict[str, Any] | None 
     """
     settings = Settings()
     ledger = open_ledger(settings)
-    gate = ledger.decision(gate_decision)
+    gate = demand_releasable(gate_decision, bento_tag, ledger, settings.paths)
     model_id, reason = gate.inputs["model_id"], f"It passed its gate {gate.id}: {gate.reason}"
     if approval is not None and approval["approved"]:
-        reason = f"Approved by {approval['who']}: {approval['reason']} {reason}"
+        reason = f"Approved by {approval['who']}: {approval['reason'].rstrip('.')}. {reason}"
     artifacts = artifacts_of(read_model(settings.paths.model(model_id)), settings.paths)
     release = ledger.promote(gate.task_id, model_id, bento_tag, gate.id, reason, artifacts=artifacts, approval=approval)
     show_release(release)

@@ -1,4 +1,4 @@
-"""What a person may do to a champion by hand; the model and its Bento must be whole before the ledger is asked."""
+"""Before a champion is made: the model and its Bento must be whole, and the decision as the ledger's chain has it."""
 
 from flywheel.ledger import Decision, Kind, Ledger
 from flywheel.ledger.predictions import Role
@@ -8,6 +8,25 @@ from flywheel.lineage.model import recorded_artifacts
 from flywheel.lineage.node import LineageError, State
 from flywheel.paths import Paths
 from flywheel.records import Release, TrainedModel, Verdict
+
+PAST_IT = (
+    "'make history' lists the champions before it; 'make promote MODEL=<id> REASON=\"…\"' brings any of them back."
+)
+
+
+def demand_releasable(gate_id: str, bento_tag: str, ledger: Ledger, paths: Paths) -> Decision:
+    """The gate decision that a release rests on.
+
+    Raises LedgerError for an unknown one, LineageError where it is no gate's, was changed since it was recorded, or,
+    where it passed, its model or that Bento of it is missing, damaged or another's.
+    """
+    gate = ledger.decision(gate_id)
+    if gate.kind is not Kind.GATE:
+        raise LineageError(f"{gate.id} is a {gate.kind} decision; a promotion rests on a gate's. The champion stays.")
+    _demand_chained(gate, ledger)
+    if gate.verdict is Verdict.PASS:
+        _demand_bento(bento_tag, _whole_model(gate.inputs["model_id"], ledger, paths), paths)
+    return gate
 
 
 def force_champion(model_id: str, ledger: Ledger, paths: Paths, *, reason: str, who: str, bento: str = "") -> Release:
@@ -22,6 +41,7 @@ def force_champion(model_id: str, ledger: Ledger, paths: Paths, *, reason: str, 
     tag = bento or _newest_bento(model, paths)
     _demand_bento(tag, model, paths)
     gate = _last_gate(model, ledger)
+    _demand_chained(gate, ledger)
     return ledger.force(gate, tag, reason=reason, who=who, artifacts=artifacts_of(model, paths))
 
 
@@ -36,8 +56,11 @@ def restore_previous(task_id: str | None, ledger: Ledger, paths: Paths, *, reaso
     target = ledger.previous_champion(current.task_id)
     if target is None:
         raise LineageError(f"{current.task_id}: {current.model_id} has no champion before it to go back to.")
-    model = _whole_model(target.model_id, ledger, paths)
-    _demand_bento(target.bento_tag, model, paths)
+    try:
+        model = _whole_model(target.model_id, ledger, paths)
+        _demand_bento(target.bento_tag, model, paths)
+    except LineageError as error:
+        raise LineageError(f"{error} {PAST_IT}") from error
     told = reason.strip() or "No reason was given."
     return ledger.rollback(current, target, reason=told, who=who, artifacts=artifacts_of(model, paths))
 
@@ -78,6 +101,14 @@ def _demand_bento(tag: str, model: TrainedModel, paths: Paths) -> None:
     check = check_bento(tag, model, paths)
     if check.state is not State.WHOLE:
         raise LineageError(f"{tag}: {check.told.rstrip('.')}. The champion stays.")
+
+
+def _demand_chained(decision: Decision, ledger: Ledger) -> None:
+    if not ledger.is_chained(decision.id):
+        raise LineageError(
+            f"{decision.id}: not as the ledger's chain has it. 'make verify-ledger' tells what was changed. "
+            "The champion stays."
+        )
 
 
 def _last_gate(model: TrainedModel, ledger: Ledger) -> Decision:

@@ -1,12 +1,14 @@
 """By hand a champion moves to a whole model in a whole Bento, with name and reason, or not at all."""
 
+import contextlib
 import shutil
+import sqlite3
 
 import pytest
 
-from flywheel.ledger import Kind
+from flywheel.ledger import Kind, LedgerError
 from flywheel.lineage.node import LineageError
-from flywheel.lineage.release import force_champion, restore_previous
+from flywheel.lineage.release import demand_releasable, force_champion, restore_previous
 from flywheel.records import Verdict
 from tests.flywheel.lineage.conftest import Home
 from tests.flywheel.lineage.test_model import change_pin, flip, of
@@ -115,3 +117,51 @@ def test_a_force_is_gone_back_from_as_any_promotion_is(home):
     go_back(home)
     assert champion(home) == first
     assert home.ledger.verify().verdict is Verdict.PASS
+
+
+def test_a_release_rests_on_a_gate_and_a_whole_bento_of_its_model(home):
+    first, second = home.model("first"), home.model("second")
+    gate = home.gate(first)
+    assert demand_releasable(gate.id, home.tag(first), home.ledger, home.paths) == gate
+    with pytest.raises(LineageError, match=f"it carries {second}"):
+        demand_releasable(gate.id, home.tag(second), home.ledger, home.paths)
+    with pytest.raises(LineageError, match="not in"):
+        demand_releasable(gate.id, "classifier:000000000000-00000000", home.ledger, home.paths)
+    with pytest.raises(LedgerError, match="no such decision"):
+        demand_releasable("dec-nothing", home.tag(first), home.ledger, home.paths)
+    champions = home.promoted("third")
+    (promotion,) = home.ledger.decisions(kind=Kind.PROMOTION)
+    with pytest.raises(LineageError, match="rests on a gate's"):
+        demand_releasable(promotion.id, home.tag(champions), home.ledger, home.paths)
+
+
+@pytest.mark.parametrize("artifact", DAMAGES)
+def test_a_model_or_bento_that_was_damaged_since_the_gate_is_not_released(home, artifact):
+    model = home.model("first")
+    DAMAGES[artifact](of(home, model)[artifact])
+    with pytest.raises(LineageError, match="The champion stays"):
+        demand_releasable(home.gate(model).id, home.tag(model), home.ledger, home.paths)
+
+
+def test_a_verdict_that_was_changed_by_hand_makes_no_champion(home):
+    refused = home.model("refused", Verdict.FAIL)
+    gate = home.gate(refused)
+    (file,) = home.paths.state.glob("ledger.db")
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        names = connection.execute("select name from sqlite_master where type = 'trigger'").fetchall()
+        for (name,) in names:
+            connection.execute(f'drop trigger "{name}"')
+        connection.execute("update decisions set verdict = 'pass' where id = ?", (gate.id,))
+    assert home.ledger.decision(gate.id).verdict is Verdict.PASS
+    with pytest.raises(LineageError, match="verify-ledger"):
+        demand_releasable(gate.id, home.tag(refused), home.ledger, home.paths)
+    with pytest.raises(LineageError, match="verify-ledger"):
+        force(home, refused)
+    assert champion(home) is None
+
+
+def test_who_can_not_go_back_is_told_the_way_past_it(home):
+    first, _ = home.promoted("first"), home.promoted("second")
+    shutil.rmtree(home.paths.bentoml / "bentos" / home.tag(first).replace(":", "/"))
+    with pytest.raises(LineageError, match=r"make history.*make promote MODEL="):
+        go_back(home)
