@@ -72,8 +72,11 @@ def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
     decisions = list(reversed(existing_ledger().decisions(kind=Kind.GATE)))
     pairs = zip(judge_again(decisions, chosen), decisions, strict=True)
     found = [with_changes(again, decision, Settings().paths) for again, decision in pairs]
+    tampered = any(each.changed for each in found)
     if as_json:
         print_json(found)
+        if tampered or (chosen is None and not all(each.same_bytes for each in found if each.replayed)):
+            raise typer.Exit(1)
         return
     table = _table("gates, judged again", ("decision", "model", "recorded", "replayed"))
     table.add_column("reason", overflow="fold")
@@ -89,6 +92,8 @@ def replay(policy: PolicyFile = None, as_json: AsJson = False) -> None:
         say(f"No longer as it was judged, {told}. The verdicts above rest on the ledger's own copy.", style="yellow")
     if chosen is None and same < len(judged):
         stop("The same policy must decide the same again; these decisions or the rules were changed since.")
+    if tampered:
+        raise typer.Exit(1)
 
 
 def _champion() -> tuple[int, str, float | None]:

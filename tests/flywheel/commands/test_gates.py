@@ -86,7 +86,9 @@ def test_answers_that_were_changed_on_disk_are_told_before_they_are_made_again(a
     evaluation = gate.inputs["evaluation_id"]
     assert "No longer as it was judged" not in at_home("replay").output
     flip(home.paths.report(evaluation) / PREDICTIONS)
-    told = " ".join(at_home("replay").output.split())
+    replayed = at_home("replay")
+    assert replayed.exit_code == at_home("replay", "--json").exit_code == 1, "a script can see it"
+    told = " ".join(replayed.output.split())
     assert f"No longer as it was judged, {evaluation}: " in told
     assert f"SHA-256 {gate.inputs['evidence_sha256'][:12]} expected" in told
     (again,) = json.loads(at_home("replay", "--json").output)
