@@ -6,12 +6,10 @@ import json
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from bentos.classifier.errors import Refusal
+from bentos.classifier.forms import FormError, TooManyFilesError, parts_of
 from bentos.classifier.image_header import check_together
 from bentos.classifier.pixels import images_of_npy
 from bentos.classifier.settings import ServiceSettings
@@ -27,6 +25,7 @@ JSON = "application/json"
 NPY = ("application/x-npy", "application/octet-stream")
 RAW_TYPES = ("image/", "application/octet-stream")
 MULTIPART = "multipart/form-data"
+LARGE_FORM = 2**20  # bytes; one that large is read beside the event loop
 MOST_TEXT_FIELDS = 16  # none is used; clients add some
 
 
@@ -79,22 +78,22 @@ def _unsupported(kind: str, hint: str) -> Refusal:
 
 
 async def _files(request: Request, field: str, most: int, hint: str) -> list[bytes]:
-    """The files of one multipart field. Starlette spools those over 1 MB to disk while they arrive."""
+    """The files of one multipart field."""
+    body, kind = await request.body(), request.headers["content-type"]
     try:
-        async with request.form(max_files=most, max_fields=MOST_TEXT_FIELDS) as form:
-            parts = form.getlist(field)
-            files = [await part.read() for part in parts if isinstance(part, UploadFile)]
-            fields = sorted({name[:50] for name in form})
-    except (HTTPException, MultiPartException) as error:  # the first where an app of Starlette's stands around us
-        said = error.detail if isinstance(error, HTTPException) else error.message
-        if said.startswith("Too many files"):
-            raise Refusal(
-                413, "too_many_images", f"More than {most} files in one request.", f"{hint} At most {most}."
-            ) from error
-        raise Refusal(400, "malformed_multipart", said, hint) from error
-    if not parts:
-        found = ", ".join(fields[:5]) or "none"
-        raise Refusal(422, "missing_field", f"Field '{field}' is missing; fields found: {found}.", hint)
-    if len(files) < len(parts):
+        if len(body) < LARGE_FORM:
+            parts = parts_of(body, kind, most, MOST_TEXT_FIELDS)
+        else:
+            parts = await asyncio.to_thread(parts_of, body, kind, most, MOST_TEXT_FIELDS)
+    except TooManyFilesError as error:
+        hint = f"{hint} At most {most}."
+        raise Refusal(413, "too_many_images", f"More than {most} files in one request.", hint) from error
+    except FormError as error:
+        raise Refusal(400, "malformed_multipart", str(error), hint) from error
+    found = [part for part in parts if part.name == field]
+    if not found:
+        named = ", ".join(sorted({part.name[:50] for part in parts})[:5]) or "none"
+        raise Refusal(422, "missing_field", f"Field '{field}' is missing; fields found: {named}.", hint)
+    if not all(part.is_file for part in found):
         raise Refusal(422, "not_a_file", f"Field '{field}' holds text, a file is expected.", hint)
-    return files
+    return [part.content for part in found]
