@@ -24,6 +24,7 @@ log = logging.getLogger("keeper")
 def main() -> int:
     """Until it is ended."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells each request
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stack, wait, looked = Stack(Settings()), SECONDS_BETWEEN_LOOKS, time.monotonic()
     resumer = Resumer(stack.api, Registration(stack).names)
