@@ -45,7 +45,7 @@ from benchmarks.turns import ratio
 
 CONNECTIONS = (1, 16, 64)
 HEAVY_CONNECTIONS = (16, 64)
-BATCH_CONNECTIONS = 4
+BATCH_CONNECTIONS = 4  # if one worker takes them all, its queue just holds their images
 LIMIT = "the limit"
 HEAVY = "resnet18"
 PEERS = (NATIVE, LITSERVE)  # they take forms, so ours is asked by forms beside them
@@ -126,7 +126,7 @@ def _tell(
     for name, loads in found.items():
         row = {"a second": round(statistics.median(loads.rate))} if name == LIMIT else loads.row
         table |= {f"{connections} | {name} | {column}": value for column, value in row.items()}
-    for other in found.keys() - {OURS, FORM}:
+    for other in (name for name in found if name not in {OURS, FORM}):
         one = FORM if other in PEERS else OURS
         ratios[f"{connections} | {other} | answers a second"] = ratio(found[one].rate, found[other].rate)
         if other != LIMIT:
