@@ -81,9 +81,11 @@ def test_a_run_whose_process_is_gone_is_marked_at_the_second_look(running: Clone
 
 def test_a_process_is_known_by_its_run_not_by_its_pid_alone() -> None:
     run_id = str(uuid4())
-    command = [sys.executable, "-c", "input()"]
+    command = [sys.executable, "-c", "print(1, flush=True); input()"]
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": run_id}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # until then it may still be a copy of this process
         assert not is_gone({"id": run_id, "infrastructure_pid": str(process.pid)})
         assert is_gone({"id": str(uuid4()), "infrastructure_pid": str(process.pid)})
         process.communicate(b"\n")
