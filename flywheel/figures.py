@@ -49,7 +49,7 @@ def draw_all(model: TrainedModel, evaluation: Evaluation, version: DatasetVersio
     }
     folder = paths.figures(model.id)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_save(draw(), folder / f"{name}.png") for name, draw in drawings.items()]
+    return [save_figure(draw(), folder / f"{name}.png") for name, draw in drawings.items()]
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], best_epoch: int) -> Figure:
@@ -57,7 +57,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], best_epoch: int) -> Fig
     steps_an_epoch = history[-1]["step"] / history[-1]["epoch"]
     steps = [point for row in history for point in row["curve"]]
     measured = [row for row in history if row["top1_validation"] is not None]
-    figure, (upper, lower) = _figure(6.2, rows=2, sharex=True)
+    figure, (upper, lower) = figure_of(6.2, rows=2, sharex=True)
     upper.plot([row["step"] / steps_an_epoch for row in steps], [row["loss"] for row in steps], color=ORANGE)
     upper.set_ylabel("training loss")
     epochs, shares = [row["epoch"] for row in measured], [row["top1_validation"] for row in measured]
@@ -83,7 +83,7 @@ def confusion(matrix: NDArray[np.integer], classes: Sequence[str]) -> Figure:
     """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     many = len(classes) > CLASSES_WITH_LABELS
-    figure, axes = _figure(9.6, rows=2, height_ratios=[6, 3]) if many else _figure(6.2)
+    figure, axes = figure_of(9.6, rows=2, height_ratios=[6, 3]) if many else figure_of(6.2)
     grid = axes[0]
     drawn = grid.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(drawn, ax=grid, fraction=0.046, pad=0.03, format=PercentFormatter(1.0), label="of the true class")
@@ -127,7 +127,7 @@ def _commonest_confusions(axes: Axes, matrix: NDArray[Any], classes: Sequence[st
 
 def reliability_diagram(bins: Sequence[ReliabilityBin], ece: float) -> Figure:
     """Accuracy against confidence with Wilson intervals, and how many images stand behind each bin."""
-    figure, (upper, lower) = _figure(7.2, rows=2, sharex=True, height_ratios=[3, 1])
+    figure, (upper, lower) = figure_of(7.2, rows=2, sharex=True, height_ratios=[3, 1])
     filled = [part for part in bins if part.images]
     middles = [(part.low + part.high) / 2 for part in filled]
     width = 0.92 / len(bins)
@@ -153,7 +153,7 @@ def mistakes(found: Sequence[tuple[NDArray[np.uint8], str]], images: int) -> Fig
     """A grid of wrong answers, each uint8[H, W, 3] with its caption."""
     columns = 4
     rows = max(1, -(-len(found) // columns))
-    figure, axes = _figure(1.9 * rows + 0.7, rows=rows, columns=columns)
+    figure, axes = figure_of(1.9 * rows + 0.7, rows=rows, columns=columns)
     for place in axes:
         place.set_axis_off()
     for place, (image, caption) in zip(axes, found, strict=False):
@@ -186,7 +186,8 @@ def shown(name: str, longest: int = 18) -> str:
     return short.replace("$", r"\$")
 
 
-def _figure(height: float, *, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+def figure_of(height: float, *, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """An empty one in the style of all, this many inches high."""
     figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **grid).ravel().tolist()
     for each in axes:
@@ -195,7 +196,7 @@ def _figure(height: float, *, rows: int = 1, columns: int = 1, **grid: Any) -> t
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write it whole or not at all; without the library's version in it, the same record gives the same bytes.
 
     Two runs may draw the same figure at once: each has a file of its own, and the last one stays.

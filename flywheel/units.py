@@ -7,6 +7,7 @@ from flywheel.records import Interval
 
 NOTHING = "–"
 TIMES = " ×"
+A_LOT, HARDLY_ANY = 1e6, 0.01  # of evidence
 
 
 def number(value: float | None) -> str:
@@ -42,6 +43,15 @@ def ratio(value: float | None) -> str:
 def tiny(value: float | None) -> str:
     """A difference of logits: `0.000002` is `2e-06`, and no `0.000`."""
     return f"{value:.1g}" if value is not None and isfinite(value) else NOTHING
+
+
+def evidence(value: float) -> str:
+    """Of an alarm, or the threshold of one, to three digits; what is far beyond or below any is told as that."""
+    if value > A_LOT:
+        return "over 1 million"
+    if 0 < value < HARDLY_ANY:
+        return f"below {HARDLY_ANY:g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def count(value: float | None) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flywheel.evaluation.metrics import reliability
-from flywheel.figures import _save, confusion, learning_curve, mistakes, reliability_diagram, shown
+from flywheel.figures import confusion, learning_curve, mistakes, reliability_diagram, save_figure, shown
 
 ROW = {"epoch": 1, "step": 4, "top1_validation": None, "curve": [{"step": 4, "loss": 2.5}]}
 
@@ -119,7 +119,7 @@ def test_two_runs_may_draw_the_same_figure_at_once(tmp_path, monkeypatch):
 
     def draw():
         try:
-            _save(learning_curve([{**ROW, "top1_validation": 0.5}], 1), tmp_path / "curve.png")
+            save_figure(learning_curve([{**ROW, "top1_validation": 0.5}], 1), tmp_path / "curve.png")
         except OSError as error:
             errors.append(error)
 
@@ -137,5 +137,5 @@ def test_two_runs_may_draw_the_same_figure_at_once(tmp_path, monkeypatch):
 def test_a_figure_that_can_not_be_written_leaves_nothing(tmp_path):
     (tmp_path / "curve.png").mkdir()
     with pytest.raises(OSError, match="directory"):
-        _save(learning_curve([ROW], 1), tmp_path / "curve.png")
+        save_figure(learning_curve([ROW], 1), tmp_path / "curve.png")
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
