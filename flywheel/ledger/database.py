@@ -52,11 +52,12 @@ def shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_engine(url: URL, *, create: bool, hasty: bool = False) -> tuple[Engine, bool]:
+def open_engine(url: URL, *, create: bool, hasty: bool = False, serving: bool = False) -> tuple[Engine, bool]:
     """An engine whose database stands at the latest schema, and whether it was brought there now.
 
     `hasty` is the prediction log's way: connections are kept, a lock is waited for two seconds only, and SQLite's last
-    commits before a power cut may be lost (after the death of a process they are not).
+    commits before a power cut may be lost (after the death of a process they are not). `serving` is a service's way: it
+    carries the code of its Bento, so it goes on with a later schema, which has all that this one has.
 
     A SQLite file is made and migrated here. A Postgres is only looked at: many programs may use it, and a person says
     when it is migrated. Raises LedgerError where there is no ledger and `create` is false, or where it can't be used.
@@ -69,6 +70,8 @@ def open_engine(url: URL, *, create: bool, hasty: bool = False) -> tuple[Engine,
     engine = _engine(url, hasty=hasty)
     with _told(url), engine.begin() as connection:
         version = schema_version(connection)
+    if serving and version is not None and version > LATEST:
+        return engine, False
     if version != LATEST:
         if file is None:
             raise LedgerError(

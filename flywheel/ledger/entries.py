@@ -24,6 +24,7 @@ class Kind(StrEnum):
     ROLLBACK = "rollback"
     DRIFT = "drift"
     RETRAIN = "retrain"
+    CANARY = "canary"  # on live traffic, before a promotion
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,14 @@ from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, Json, 
 from flywheel.ledger.heads import HeadFile, demand_head
 from flywheel.ledger.promotion import Expected, check_gate, decide, released, standing
 from flywheel.ledger.reading import LedgerReader, gate_of
-from flywheel.ledger.rows import append_champion, append_decision, append_use, current_champion, find_decision
+from flywheel.ledger.rows import (
+    append_champion,
+    append_decision,
+    append_use,
+    current_champion,
+    find_decision,
+    last_look,
+)
 from flywheel.ledger.schema import LATEST
 from flywheel.ledger.verification import ChainReport, verify_chain
 from flywheel.records import GateVerdict, Release, Verdict, as_dict
@@ -28,11 +35,15 @@ Clock = Callable[[], datetime]
 
 # The code that decides, down to what a policy and a verdict are: its hash stands in every decision. It is no part of a
 # decision's id, so a file too many here costs nothing. What was measured, and by whatever code, stands in the evidence.
-DECIDING = ("evaluation", "ledger", "policies.py", "records.py", "identity.py")
+DECIDING = ("evaluation", "monitoring", "ledger", "policies.py", "records.py", "identity.py")
 
 
-def open_ledger(where: Settings | str, *, create: bool = True, head: Path | None = None) -> "Ledger":
+def open_ledger(
+    where: Settings | str, *, create: bool = True, head: Path | None = None, serving: bool = False
+) -> "Ledger":
     """The ledger of these settings, or at a URL. A SQLite one is made, or migrated, on first use.
+
+    `serving` reads one of a later schema, too.
 
     `head` is the file that keeps the chain's last link: by default the settings' own, or one beside a SQLite file.
     Raises LedgerError where the ledger does not exist and `create` is false, where a Postgres awaits 'make migrate',
@@ -40,7 +51,7 @@ def open_ledger(where: Settings | str, *, create: bool = True, head: Path | None
     """
     url = database_url(where.ledger_url if isinstance(where, Settings) else where)
     heads = _head_file(where, head)
-    engine, migrated = open_engine(url, create=create)
+    engine, migrated = open_engine(url, create=create, serving=serving)
     ledger = Ledger(engine, heads)
     if migrated:
         ledger.note_head()
@@ -189,6 +200,20 @@ class Ledger(LedgerReader):
             append_champion(connection, append_decision(connection, entry), at)
         return released(entry, current)
 
+    def release_again(
+        self, current: Champion, *, reason: str, who: str, artifacts: Json, clock: Clock = utc_now
+    ) -> Release:
+        """The same champion, as a release of its own: looks, labels and cooldowns begin anew. Raises LedgerError where
+        it moved meanwhile."""
+        made_by = self.decision(current.decision_id)
+        with self._appending() as connection:
+            if current_champion(connection, current.task_id) != current:
+                raise LedgerError(f"The champion of {current.task_id} moved meanwhile. Look at it, and decide again.")
+            at, code = clock(), deciding_code()
+            entry = rolled_back(current, made_by, current, artifacts, reason=reason, who=who, at=at, code=code)
+            append_champion(connection, append_decision(connection, entry), at)
+        return released(entry, current)
+
     def record(
         self,
         kind: Kind,
@@ -201,15 +226,38 @@ class Ledger(LedgerReader):
         reason: str,
         clock: Clock = utc_now,
     ) -> Decision:
-        """Append a decision that moves nothing: drift, retrain. The recorded one where the same was decided before.
+        """Append a decision that moves nothing: drift, retrain, canary. The recorded one where it was decided before.
 
         Raises LedgerError for a kind that comes with a use or a champion, which its own method appends.
         """
-        if kind not in {Kind.DRIFT, Kind.RETRAIN}:
+        if kind not in {Kind.DRIFT, Kind.RETRAIN, Kind.CANARY}:
             raise LedgerError(f"A {kind} decision is recorded with what it brings about, by its own method.")
-        identity, code = decision_id(kind, inputs, policy), deciding_code()
-        entry = Decision(identity, kind, task_id, inputs, policy, evidence, verdict, reason, clock(), code)
+        entry = _moving_nothing(kind, task_id, inputs, policy, evidence, verdict, reason, clock())
         with self._appending() as connection:
+            return append_decision(connection, entry)
+
+    def record_look(
+        self,
+        task_id: str,
+        previous: str,
+        *,
+        inputs: Json,
+        policy: Json,
+        evidence: Json,
+        verdict: Verdict,
+        reason: str,
+        clock: Clock = utc_now,
+    ) -> Decision | None:
+        """Append a decision on drift that follows the decision `previous`, empty for the first one of a release.
+
+        None where another look followed it meanwhile: of two monitors at once, one looks. `inputs` name the release.
+        """
+        inputs = {**inputs, "previous": previous}
+        entry = _moving_nothing(Kind.DRIFT, task_id, inputs, policy, evidence, verdict, reason, clock())
+        with self._appending() as connection:
+            last = last_look(connection, task_id, inputs["release_id"])
+            if (last.id if last else "") != previous:
+                return None
             return append_decision(connection, entry)
 
     def verify(self) -> ChainReport:
@@ -233,6 +281,13 @@ class Ledger(LedgerReader):
             yield connection
             link = last_link(connection)
         self._heads.advance(identity, link)
+
+
+def _moving_nothing(
+    kind: Kind, task_id: str, inputs: Json, policy: Json, evidence: Json, verdict: Verdict, reason: str, at: datetime
+) -> Decision:
+    identity = decision_id(kind, inputs, policy)
+    return Decision(identity, kind, task_id, inputs, policy, evidence, verdict, reason, at, deciding_code())
 
 
 @cache

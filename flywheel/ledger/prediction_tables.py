@@ -77,6 +77,7 @@ trials = Table(
     Column("reason", Text, nullable=False),
     Column("who", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Column("lease", String(64), nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -5,18 +5,20 @@ positions: who has read up to a position has missed none before it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, Insert, Select, Table, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Insert, Select, Table, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flywheel.ledger.database import PREDICTIONS_LOCK, database_url, open_engine, sqlite_file, writing
 from flywheel.ledger.entries import LedgerError, utc_now
+from flywheel.ledger.lease_tables import tallies
+from flywheel.ledger.leases import lease_until
 from flywheel.ledger.prediction_tables import label_requests, labels, predictions, servings, trials
 from flywheel.settings import Settings
 
@@ -110,13 +112,34 @@ class Trial:
     reason: str
     who: str
     at: datetime  # UTC
+    lease: str = ""  # while it is renewed the trial goes on; empty: until somebody ends it
+    until: datetime | None = field(default=None, compare=False)  # when the lease runs out
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one worker counted of a model that it serves, since it began to."""
+
+    serving_id: int
+    answers: int
+    failures: int  # requests that it could not answer; the champion did, where it was on trial
+    seconds: tuple[int, ...]  # answers by how long their batch took: the last bucket of BATCH_SECONDS is open
+    at: datetime  # UTC
+
+    def slower_than(self, seconds: float) -> int:
+        """Answers in the buckets above a bound."""
+        return sum(count for count, edge in zip(self.seconds, (0.0, *BATCH_SECONDS), strict=True) if edge >= seconds)
+
+
+SEEKS = 500  # rows that one statement names
+BATCH_SECONDS = tuple(0.0005 * 1.25**step for step in range(40))  # edges of the buckets: half a millisecond to 3 s
 
 
 def open_predictions(where: Settings | str, *, hasty: bool = False) -> "PredictionLog":
     """The log of these settings, or at a URL; `hasty` for the service that fills it. Raises LedgerError where the
     database can't be used."""
     url = database_url(where.ledger_url if isinstance(where, Settings) else where)
-    engine, _ = open_engine(url, create=True, hasty=hasty)
+    engine, _ = open_engine(url, create=True, hasty=hasty, serving=hasty)
     return PredictionLog(engine, sqlite_file(url))
 
 
@@ -153,7 +176,12 @@ class PredictionLog:
 
     def last_position(self) -> int:
         with self._engine.begin() as connection:
-            return int(connection.execute(select(func.max(predictions.c.position))).scalar_one_or_none() or 0)
+            return last_position(connection)
+
+    def last_label(self) -> int:
+        """The position of the newest label; 0 where there is none."""
+        with self._engine.begin() as connection:
+            return int(connection.execute(select(func.max(labels.c.position))).scalar_one_or_none() or 0)
 
     def after(self, position: int, limit: int, model_id: str | None = None) -> list[Logged]:
         """At most `limit` rows behind a position, in order; of one model where it is named."""
@@ -186,9 +214,37 @@ class PredictionLog:
         """Append a true label. The caller has looked at the prediction and its classes."""
         values = {"prediction_id": prediction_id, "label": label, "source": source, "client": client}
         moment = at or utc_now()
+        self._demand_file()
         with writing(self._engine, PREDICTIONS_LOCK) as connection:
             (position,) = connection.execute(insert(labels).values(**values, at=moment)).inserted_primary_key or (0,)
         return Label(int(position), **values, at=moment)
+
+    def add_labels(self, rows: Sequence[tuple[str, str, str]], *, client: str, at: datetime | None = None) -> int:
+        """Append many: prediction's id, label, source. What a source said last of a prediction is not recorded again,
+        so the same rows may be given twice. Returns how many were new."""
+        moment, new = at or utc_now(), 0
+        self._demand_file()
+        with writing(self._engine, PREDICTIONS_LOCK) as connection:
+            for first in range(0, len(rows), SEEKS):
+                some = rows[first : first + SEEKS]
+                said = self._said(connection, {row[0] for row in some}, client)
+                wanted = {(row[0], row[2]): row[1] for row in some}
+                values = [
+                    {"prediction_id": identity, "label": label, "source": source, "client": client, "at": moment}
+                    for (identity, source), label in wanted.items()
+                    if said.get((identity, source)) != label
+                ]
+                new += len(values)
+                if values:
+                    connection.execute(insert(labels), values)
+        return new
+
+    @staticmethod
+    def _said(connection: Connection, prediction_ids: Iterable[str], client: str) -> dict[tuple[str, str], str]:
+        """What each source said last, by prediction and source."""
+        query = select(labels.c.prediction_id, labels.c.source, labels.c.label)
+        query = query.where(labels.c.prediction_id.in_(sorted(prediction_ids)), labels.c.client == client)
+        return {(row[0], row[1]): row[2] for row in connection.execute(query.order_by(labels.c.position))}
 
     def labels(self, after: int = 0, limit: int = 100_000) -> list[Label]:
         query = select(labels).where(labels.c.position > after).order_by(labels.c.position).limit(limit)
@@ -205,6 +261,7 @@ class PredictionLog:
         moment = at or utc_now()
         rows = [{"prediction_id": identity, "reason": reason, "at": moment} for identity in prediction_ids]
         if rows:
+            self._demand_file()
             with writing(self._engine, PREDICTIONS_LOCK) as connection:
                 connection.execute(self._insert(label_requests), rows)
 
@@ -231,23 +288,71 @@ class PredictionLog:
         with self._engine.begin() as connection:
             return set(connection.execute(self._open_requests(predictions.c.image_id)).scalars())
 
-    def trial(self, task_id: str) -> Trial | None:
-        """The model on trial beside the task's champion now; None where there is none."""
+    def trial(self, task_id: str, now: datetime | None = None) -> Trial | None:
+        """The model on trial beside the task's champion now; None where there is none, or its lease has run out."""
         query = select(trials).where(trials.c.task_id == task_id).order_by(trials.c.position.desc()).limit(1)
         with self._engine.begin() as connection:
             row = connection.execute(query).one_or_none()
-        found = Trial(**{**row._mapping, "role": Role(row.role)}) if row else None
-        return None if found is None or found.role is Role.NONE else found
+            if row is None or row.role == Role.NONE.value:
+                return None
+            until = lease_until(connection, row.lease) if row.lease else None
+        trial = Trial(**{**row._mapping, "role": Role(row.role)}, until=until)
+        return None if trial.lease and (until is None or until <= (now or utc_now())) else trial
 
     def begin_trial(
-        self, task_id: str, model_id: str, bento_tag: str, role: Role, share: float, *, reason: str, who: str
+        self,
+        task_id: str,
+        model_id: str,
+        bento_tag: str,
+        role: Role,
+        share: float,
+        *,
+        reason: str,
+        who: str,
+        lease: str = "",
     ) -> None:
-        """Put a model on trial, in place of the one before; `Role.NONE` ends the trial."""
+        """Put a model on trial, in place of the one before; `Role.NONE` ends the trial. One with a lease ends by itself
+        when that runs out."""
         if not 0 <= share <= 1:
             raise LedgerError(f"share {share}: a number from 0 to 1 was expected, the share of the requests.")
         values = {"task_id": task_id, "model_id": model_id, "bento_tag": bento_tag, "role": role.value, "share": share}
         with writing(self._engine, PREDICTIONS_LOCK) as connection:
-            connection.execute(insert(trials).values(**values, reason=reason, who=who, at=utc_now()))
+            connection.execute(insert(trials).values(**values, reason=reason, who=who, at=utc_now(), lease=lease))
+
+    def end_trial(self, trial: Trial, *, reason: str, who: str) -> bool:
+        """End this very trial; False where another has taken its place, or it has ended."""
+        now = self.trial(trial.task_id)
+        if now is not None and now != trial:
+            return False
+        ended = (trial.task_id, trial.model_id, trial.bento_tag, Role.NONE, 0.0)
+        self.begin_trial(*ended, reason=reason, who=who)
+        return True
+
+    def note(self, counted: Iterable[Tally]) -> None:
+        """What a worker has counted so far, in place of what it noted before."""
+        rows = [asdict(each) for each in counted]
+        if not rows:
+            return
+        self._demand_file()
+        with writing(self._engine, PREDICTIONS_LOCK) as connection:
+            connection.execute(delete(tallies).where(tallies.c.serving_id.in_([each["serving_id"] for each in rows])))
+            connection.execute(insert(tallies), rows)
+
+    def tallies(self, release_id: str, since: datetime | None = None) -> dict[Serving, Tally]:
+        """What each worker counted of the model that a release, or a trial, put there; those that began, or noted
+        something, since a moment."""
+        columns = (column.label(f"of_{column.name}") for column in servings.c)
+        query = select(tallies, *columns).join(servings, servings.c.id == tallies.c.serving_id)
+        query = query.where(servings.c.release_id == release_id)
+        if since is not None:
+            query = query.where(tallies.c.at >= since)
+        found: dict[Serving, Tally] = {}
+        with self._engine.begin() as connection:
+            for row in connection.execute(query):
+                values = dict(row._mapping)
+                serving = {name: values.pop(f"of_{name}") for name in servings.c.keys()}  # noqa: SIM118
+                found[_serving(serving)] = Tally(**{**values, "seconds": tuple(values["seconds"])})
+        return found
 
     def close(self) -> None:
         self._engine.dispose()
@@ -279,6 +384,11 @@ class PredictionLog:
         labelled = select(labels.c.prediction_id).where(labels.c.prediction_id == label_requests.c.prediction_id)
         joined = label_requests.join(predictions, predictions.c.id == label_requests.c.prediction_id)
         return select(*columns).select_from(joined).where(~labelled.exists())
+
+
+def last_position(connection: Connection) -> int:
+    """0 where there is no row yet."""
+    return int(connection.execute(select(func.max(predictions.c.position))).scalar_one_or_none() or 0)
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:

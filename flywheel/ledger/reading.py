@@ -9,7 +9,7 @@ from flywheel.ledger.by_hand import anchor_of, previous_champion
 from flywheel.ledger.chain import decision_fits
 from flywheel.ledger.database import snapshot
 from flywheel.ledger.entries import Champion, Decision, EvaluationSetUse, JudgedUse, Kind, LedgerError
-from flywheel.ledger.rows import champion_of, current_champion, decision_of, use_of
+from flywheel.ledger.rows import champion_of, current_champion, decision_of, last_look, use_of
 from flywheel.ledger.tables import champions, decisions, evaluation_set_uses
 from flywheel.records import GateVerdict, from_json
 
@@ -78,6 +78,16 @@ class LedgerReader:
     def gate_of_champion(self, champion: Champion) -> Decision:
         """The gate decision on which a champion was promoted, or past which it was forced."""
         return self.decision(self.decision(champion.decision_id).inputs["gate_decision_id"])
+
+    def last_look(self, champion: Champion) -> Decision | None:
+        """The last decision on drift in a champion's time; None before the first."""
+        with self._engine.begin() as connection:
+            return last_look(connection, champion.task_id, champion.decision_id)
+
+    def looks(self, champion: Champion, limit: int) -> list[Decision]:
+        """The last decisions on drift in a champion's time, the newest first."""
+        found = self.decisions(kind=Kind.DRIFT, task_id=champion.task_id, limit=limit)
+        return [each for each in found if each.inputs["release_id"] == champion.decision_id]
 
     def evaluation_set_uses(self, evaluation_set_id: str) -> list[EvaluationSetUse]:
         """What the evaluation set was asked so far, the oldest first."""

@@ -30,6 +30,14 @@ def find_decision(connection: Connection, identity: str) -> Decision | None:
     return decision_of(row) if row else None
 
 
+def last_look(connection: Connection, task_id: str, release_id: str) -> Decision | None:
+    """The last decision on drift of a task, if it is of this release."""
+    table = decisions.c
+    query = select(decisions).where(table.kind == Kind.DRIFT.value, table.task_id == task_id)
+    row = connection.execute(query.order_by(table.position.desc()).limit(1)).one_or_none()
+    return decision_of(row) if row and row.inputs.get("release_id") == release_id else None
+
+
 def append_decision(connection: Connection, entry: Decision) -> Decision:
     """Append it, or return the decision that already stands under its id: what is decided is decided."""
     recorded = find_decision(connection, entry.id)

@@ -1,4 +1,7 @@
-"""Which step of `migrations/` a database stands at, and how it comes to the last one."""
+"""Which step of `migrations/` a database stands at, and how it comes to the last one.
+
+A step only adds, with a default for whoever does not know of it: services of earlier Bentos go on with their own code.
+"""
 
 from pathlib import Path
 
@@ -6,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from flywheel.ledger.entries import LedgerError
 
-LATEST = "0003"  # said here too, as Alembic takes 0.3 s to import and is hardly ever needed
+LATEST = "0004"  # said here too, as Alembic takes 0.3 s to import and is hardly ever needed
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

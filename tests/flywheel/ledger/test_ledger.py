@@ -312,3 +312,31 @@ def test_three_processes_that_write_at_once_lose_nothing_and_crown_one(database)
     assert ledger.decision(champion.decision_id).verdict is Verdict.PASS
     report = ledger.verify()
     assert (report.verdict, report.rows, report.notes) == (Verdict.PASS, 60 + 60 + 3 + 1, ())
+
+
+def look(ledger: Ledger, previous: str, release: str = "dec-1", to: int = 10):
+    return ledger.record_look(
+        "task-1",
+        previous,
+        inputs={"release_id": release, "to": to},
+        policy={},
+        evidence={},
+        verdict=Verdict.PASS,
+        reason="Nothing moved.",
+        clock=lambda: NOON,
+    )
+
+
+def test_of_two_looks_after_the_same_one_the_first_counts(ledger):
+    first = look(ledger, "")
+    assert look(ledger, "", to=12) is None
+    second = look(ledger, first.id, to=20)
+    assert look(ledger, first.id, to=21) is None
+    assert second.inputs["previous"] == first.id
+    assert [each.id for each in ledger.decisions(kind=Kind.DRIFT)] == [second.id, first.id]
+
+
+def test_a_release_begins_its_own_looks(ledger):
+    first = look(ledger, "")
+    assert look(ledger, first.id, release="dec-2") is None
+    assert look(ledger, "", release="dec-2") is not None

@@ -2,13 +2,22 @@
 
 import multiprocessing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from flywheel.ledger import LedgerError
-from flywheel.ledger.predictions import PredictionLog, PredictionRow, Role, Serving, open_predictions
+from flywheel.ledger.leases import open_leases
+from flywheel.ledger.predictions import (
+    BATCH_SECONDS,
+    PredictionLog,
+    PredictionRow,
+    Role,
+    Serving,
+    Tally,
+    open_predictions,
+)
 from tests.flywheel.conftest import Database
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,3 +132,54 @@ def test_a_reader_by_position_misses_nothing_while_several_write(database):
         writer.join()
         assert writer.exitcode == 0
     assert sorted(seen) == sorted(row(1000 * k + n).id for k in range(3) for n in range(200))
+
+
+def test_a_trial_with_a_lease_ends_with_it(log, database):
+    leases = open_leases(database.url)
+    begun = ("task-1", "model-b", "classifier:b-1", Role.CANARY, 0.2)
+    log.begin_trial(*begun, reason="a canary", who="release", lease="trial-1")
+    assert log.trial("task-1") is None, "nobody holds it yet"
+    leases.take("trial-1", "release", 60)
+    trial = log.trial("task-1")
+    assert (trial.model_id, trial.lease) == ("model-b", "trial-1")
+    assert log.trial("task-1", trial.until) is None
+    assert log.trial("task-1", trial.until - timedelta(seconds=1)) == trial
+    leases.give_back("trial-1", "release")
+    assert log.trial("task-1") is None
+
+
+def test_a_trial_is_ended_by_who_began_it(log):
+    log.begin_trial("task-1", "model-b", "classifier:b-1", Role.CANARY, 0.2, reason="mine", who="release")
+    mine = log.trial("task-1")
+    log.begin_trial("task-1", "model-c", "classifier:c-1", Role.SHADOW, 1.0, reason="hers", who="ada")
+    assert not log.end_trial(mine, reason="done", who="release")
+    assert log.trial("task-1").model_id == "model-c"
+    assert log.end_trial(log.trial("task-1"), reason="done", who="ada")
+    assert log.trial("task-1") is None
+
+
+def test_what_workers_count_is_told_by_release(log):
+    trial = replace(CHAMPION, id=8, model_id="model-b", role=Role.CANARY, release_id="trial-1")
+    buckets = [0] * (len(BATCH_SECONDS) + 1)
+    log.append([CHAMPION, trial], [])
+    log.note([Tally(8, 3, 1, (*buckets[:-1], 3), SINCE), Tally(7, 5, 0, (5, *buckets[1:]), SINCE)])
+    log.note([Tally(8, 4, 1, (*buckets[:-2], 1, 3), SINCE)])
+    (found,) = log.tallies("trial-1").items()
+    assert found[0] == trial
+    assert (found[1].answers, found[1].failures) == (4, 1)
+    assert [found[1].slower_than(bound) for bound in (0.0, BATCH_SECONDS[-1], 100.0)] == [4, 3, 0]
+    assert log.tallies("trial-1", SINCE + timedelta(seconds=1)) == {}
+
+
+def test_many_labels_are_added_once_however_often_they_are_given(log):
+    log.append([CHAMPION], [row(number) for number in range(1200)])
+    said = [(row(number).id, "cat", "file") for number in range(1200)]
+    assert log.add_labels(said, client="") == 1200
+    assert log.add_labels(said, client="") == 0
+    assert log.add_labels([(row(0).id, "cat", "another"), (row(1).id, "cat", "file")], client="") == 1
+    assert log.add_labels([(row(0).id, "cat", "file")], client="alice") == 1, "another key says it, too"
+    assert log.add_labels([(row(7).id, "dog", "file"), (row(7).id, "cat", "file")], client="") == 0
+    assert log.add_labels([(row(7).id, "dog", "file")], client="") == 1
+    assert [each.label for each in log.labels_of(row(7).id)] == ["cat", "dog"]
+    assert log.add_labels([(row(7).id, "cat", "file")], client="") == 1, "a mind may be changed back"
+    assert log.add_labels([], client="") == 0

@@ -16,10 +16,12 @@ from sqlalchemy.exc import DatabaseError
 
 from flywheel.ledger import LedgerError, migrate_ledger, open_ledger
 from flywheel.ledger.database import database_url, migrate
+from flywheel.ledger.predictions import open_predictions
 from flywheel.ledger.schema import LATEST, MIGRATIONS
 from flywheel.ledger.tables import metadata
 from flywheel.records import Verdict
 from flywheel.settings import PROJECT, Settings
+from tests.flywheel.conftest import Database
 from tests.flywheel.ledger.judging import gate, promote
 
 OLD = Path(__file__).with_name("before_migrations.sql").read_text(encoding="utf-8")
@@ -147,3 +149,13 @@ def test_a_writer_waits_no_longer_than_a_stuck_one_is_worth(empty_postgres, monk
     with writing(ledger._engine), pytest.raises(DatabaseError, match="lock timeout"):
         gate(ledger)
     gate(ledger)
+
+
+def test_a_service_goes_on_with_a_later_schema_and_nobody_else_does(database: Database) -> None:
+    open_predictions(database.url).close()
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    log = open_predictions(database.url, hasty=True)
+    assert log.last_position() == 0
+    assert open_ledger(database.url, head=database.head, serving=True).champion() is None
+    with pytest.raises(LedgerError):
+        open_predictions(database.url)
