@@ -102,7 +102,7 @@ def _labels(classes: tuple[str, ...]) -> list["Expectation"]:
             **critical("known_label", "Every label is in the version's class list", REBUILD),
         ),
         gxe.ExpectColumnValuesToBeInSet(
-            column="side", value_set=SIDES, **critical("known_side", "Every side is one of the five", REBUILD)
+            column="side", value_set=SIDES, **critical("known_side", "Every side is one of the six", REBUILD)
         ),
         gxe.ExpectColumnValuesToBeInSet(
             column="conflicting",

@@ -26,6 +26,8 @@ CHANCE = 0.99  # that the images which a refusal asks for are enough
 LISTED = 5  # classes and gaps that a refusal names; the rest is counted
 ANY_CLASS = ""  # no folder is named so
 LEFT_OUT = ("path", "image_id", "label", "side", "of", "why")  # columns of left_out.csv
+ELSEWHERE = ("path", "image_id", "label", "split", "side")  # columns of the list of images that kept another side
+OF_SPLIT = {"test": Side.FROZEN, "val": Side.VALIDATION}  # what a source's own split is meant to be
 
 Gap = tuple[Side, str]  # a side, and the class that has no image on it
 
@@ -60,6 +62,16 @@ def assign_sides(
 def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that are not in the version, with the reason; columns LEFT_OUT."""
     return rows.loc[rows["why"] != "", list(LEFT_OUT)].sort_values(["path", "image_id"], ignore_index=True)
+
+
+def elsewhere(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a source's own `test` or `val` that don't stand on its side; columns ELSEWHERE.
+
+    An earlier version had them on another side, and a model may have learned from them.
+    """
+    meant = rows["split"].map(OF_SPLIT)
+    kept = rows[(rows["why"] == "") & meant.notna() & (rows["side"] != meant)]
+    return kept[list(ELSEWHERE)].sort_values(["path", "image_id"], ignore_index=True)
 
 
 def draw(salt: str, image_ids: Iterable[str]) -> NDArray[np.float64]:
@@ -126,11 +138,11 @@ def _take_subset(rows: pd.DataFrame, parameters: DataParameters) -> None:
     )
     pool = pool.sort_values(["label", "draw", "image_id"])
     place = pool.groupby("label").cumcount()
-    shares = _shares(pool["label"].value_counts().sort_index(), parameters.subset)
+    shares = shares_of(pool["label"].value_counts().sort_index(), parameters.subset)
     rows.loc[pool.index[place >= pool["label"].map(shares)], "side"] = Side.UNUSED
 
 
-def _shares(available: "pd.Series[int]", wanted: int) -> dict[str, int]:
+def shares_of(available: "pd.Series[int]", wanted: int) -> dict[str, int]:
     """Equal shares by class; what a small class can't give is given by the others, the remainder by the first ones."""
     shares: dict[str, int] = {}
     by_size = sorted(available.items(), key=lambda item: (item[1], item[0]))

@@ -23,7 +23,7 @@ from flywheel.data.folders import building, read_json, sweep, write_json
 from flywheel.data.index import DESCRIPTOR, SCHEMA, read_image_file, read_index
 from flywheel.data.measurements import STATISTICS
 from flywheel.data.originals import adding, held_ids, original_bytes
-from flywheel.data.splits import LEFT_OUT, assign_sides, left_out
+from flywheel.data.splits import LEFT_OUT, assign_sides, elsewhere, left_out
 from flywheel.identity import (
     NAME_DIGITS,
     canonical_json,
@@ -39,14 +39,15 @@ from flywheel.records import DatasetVersion, ImageIndex, Side
 from flywheel.settings import DataParameters
 
 __all__ = ["LEFT_OUT", "DatasetArrays", "VersionError", "build_version", "load_version", "open_arrays"]
-__all__ += ["check_files", "evaluation_set_id", "original_bytes", "read_left_out", "task_id", "version_table"]
+__all__ += ["check_files", "evaluation_set_id", "original_bytes", "read_left_out", "task_id", "told_elsewhere"]
+__all__ += ["version_table"]
 
 log = logging.getLogger(__name__)
 
 MANIFEST, IMAGES, LABELS = "manifest.json", "images.npy", "labels.npy"
 ROWS, LEFT_OUT_FILE = "rows.parquet", "left_out.csv"
 FILES = (IMAGES, LABELS, ROWS, LEFT_OUT_FILE)
-FROZEN_ROLE = "frozen"
+FROZEN_ROLE, DRIFTED_ROLE = "frozen", "drifted"
 PROGRESS_IMAGES = 500
 ROW_SCHEMA = pa.schema(
     [
@@ -61,6 +62,18 @@ ROW_SCHEMA = pa.schema(
 
 class VersionError(ValueError):
     """A dataset version that is missing, damaged, or can't be made; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a version was made of, and how it is packed."""
+
+    source: str
+    index_id: str
+    quarantined: int
+    size: int
+    filter: str
+    extends: str = ""  # the version that it goes on from
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,7 @@ def build_version(
     sweep(paths.datasets)
     if (known := find_version(index, quarantined, parameters, paths)) is not None:
         log.info("dataset version %s is up to date", known.id)
+        _warn_of_elsewhere(known)
         return known
     shortcut = _shortcut(index, quarantined, parameters)
     frame = read_index(index, with_descriptors=True)
@@ -104,15 +118,20 @@ def build_version(
     kept = assigned[assigned["why"] == ""].reset_index(drop=True)
     version_id = version_identity(kept, classes, parameters.packed_size, parameters.packed_filter)
     folder = paths.dataset(version_id)
-    if not _is_finished(folder, paths):
+    if not is_finished(folder, paths):
         with building(folder) as part:
             _pack(kept, index, parameters, paths, part, progress)
-            _write_tables(kept, assigned, classes, part)
-            _write_manifest(kept, assigned, classes, version_id, index, len(quarantined), parameters, part)
+            write_tables(kept, assigned, classes, part)
+            size, chosen = parameters.packed_size, parameters.packed_filter
+            made = Made(index.source.name, index.id, len(quarantined), size, chosen)
+            write_version_manifest(kept, assigned, classes, version_id, made, part)
     left_out(assigned).to_csv(_listing(shortcut), index=False, lineterminator="\n")
-    write_json(shortcut, {"id": version_id, "left_out": int((assigned["why"] != "").sum())})
+    (kept_side := elsewhere(assigned)).to_csv(_listing_elsewhere(shortcut), index=False, lineterminator="\n")
+    out = int((assigned["why"] != "").sum())
+    write_json(shortcut, {"id": version_id, "left_out": out, "elsewhere": len(kept_side)})
     version = _made_of(index, quarantined, shortcut, load_version(folder))
     log.info("dataset version %s: %s, %d left out", version.id, _in_words(version.counts), version.left_out)
+    _warn_of_elsewhere(version)
     return version
 
 
@@ -122,7 +141,8 @@ def find_version(
     """The version that this very input gave before, if it is whole still; None where it has to be made."""
     shortcut = _shortcut(index, quarantined, parameters)
     known = read_json(shortcut)
-    if known and _is_finished(folder := paths.dataset(str(known["id"])), paths) and _listing(shortcut).is_file():
+    listed = _listing(shortcut).is_file() and _listing_elsewhere(shortcut).is_file()
+    if known and listed and is_finished(folder := paths.dataset(str(known["id"])), paths):
         return _made_of(index, quarantined, shortcut, load_version(folder))
     return None
 
@@ -136,26 +156,54 @@ def earlier_sides(paths: Paths, task: str) -> dict[str, Side]:
     for manifest in sorted(paths.datasets.glob(f"ds-*/{MANIFEST}")):
         if (read_json(manifest) or {}).get("task_id") == task:
             rows = pq.read_table(manifest.with_name(ROWS), columns=["image_id", "side"])
-            sides |= dict(zip(rows["image_id"].to_pylist(), map(Side, rows["side"].to_pylist()), strict=True))
-    return {name: Side.TRAIN if side is Side.UNUSED else side for name, side in sides.items()}
+            told = dict(zip(rows["image_id"].to_pylist(), map(Side, rows["side"].to_pylist()), strict=True))
+            sides |= {name: side for name, side in told.items() if side is not Side.UNUSED or name not in sides}
+    # what judged under drift once has done so: its decision is on record, and a source may bring it to learn from
+    return {name: Side.TRAIN if side in {Side.UNUSED, Side.DRIFTED} else side for name, side in sides.items()}
 
 
 def _made_of(
     index: ImageIndex, quarantined: Collection[int], shortcut: Path, version: DatasetVersion
 ) -> DatasetVersion:
     """The version, told of this very input: another one may have the same images, and its own files left out."""
+    noted = read_json(shortcut) or {}
     return replace(
         version,
         source=index.source.name,
         index_id=index.id,
         quarantined=len(quarantined),
-        left_out=int((read_json(shortcut) or {}).get("left_out", version.left_out)),
+        left_out=int(noted.get("left_out", version.left_out)),
         left_out_list=_listing(shortcut),
+        elsewhere=int(noted.get("elsewhere", 0)),
+        elsewhere_list=_listing_elsewhere(shortcut),
     )
 
 
 def _listing(shortcut: Path) -> Path:
     return shortcut.with_suffix(".csv")
+
+
+def _listing_elsewhere(shortcut: Path) -> Path:
+    return shortcut.with_name(f"{shortcut.stem}-elsewhere.csv")
+
+
+def told_elsewhere(version: DatasetVersion) -> str:
+    """In words, which images of the source's own `test/` or `val/` judge or choose nothing; "" where all do."""
+    if not version.elsewhere or version.elsewhere_list is None:
+        return ""
+    listed = pd.read_csv(version.elsewhere_list, dtype=str, keep_default_na=False)
+    splits = " and ".join(f"{split}/" for split in sorted(set(listed["split"])))
+    counts = [f"{count:,} {side}" for side in Side if (count := int((listed["side"] == side).sum()))]
+    return (
+        f"{version.elsewhere:,} {'image' if version.elsewhere == 1 else 'images'} under {splits} kept the side of an "
+        f"earlier version, since a model may have learned from what moved there: {', '.join(counts)} "
+        f"(first {listed['path'].iloc[0]})"
+    )
+
+
+def _warn_of_elsewhere(version: DatasetVersion) -> None:
+    if told := told_elsewhere(version):
+        log.warning("dataset version %s: %s; all of them: %s", version.id, told, version.elsewhere_list)
 
 
 def load_version(folder: Path) -> DatasetVersion:
@@ -183,6 +231,8 @@ def load_version(folder: Path) -> DatasetVersion:
         quarantined=manifest["quarantined"],
         left_out=manifest["left_out"],
         task_id=manifest["task_id"],
+        extends=manifest.get("extends", ""),
+        drifted_set_id=manifest.get("drifted_set_id", ""),
     )
 
 
@@ -246,7 +296,7 @@ def _shortcut(index: ImageIndex, quarantined: Collection[int], parameters: DataP
     return index.path.with_name(f"version-{digest([code, index.id, sorted(quarantined), chosen])[:NAME_DIGITS]}.json")
 
 
-def _is_finished(folder: Path, paths: Paths) -> bool:
+def is_finished(folder: Path, paths: Paths) -> bool:
     """False for a damaged one too, or one whose originals are gone: what can be made again is."""
     try:
         version = load_version(folder)
@@ -287,7 +337,7 @@ def _read_again(path: Path, known_id: str) -> tuple[bytes, NDArray[np.uint8]]:
     return data, image
 
 
-def _write_tables(kept: pd.DataFrame, assigned: pd.DataFrame, classes: tuple[str, ...], folder: Path) -> None:
+def write_tables(kept: pd.DataFrame, assigned: pd.DataFrame, classes: tuple[str, ...], folder: Path) -> None:
     position = {label: place for place, label in enumerate(classes)}
     np.save(folder / LABELS, kept["label"].map(position).to_numpy(np.int64))
     columns = kept.assign(side=kept["side"].map(str))[ROW_SCHEMA.names]
@@ -296,34 +346,33 @@ def _write_tables(kept: pd.DataFrame, assigned: pd.DataFrame, classes: tuple[str
     left_out(assigned).to_csv(folder / LEFT_OUT_FILE, index=False, lineterminator="\n")
 
 
-def _write_manifest(
-    kept: pd.DataFrame,
-    assigned: pd.DataFrame,
-    classes: tuple[str, ...],
-    version_id: str,
-    index: ImageIndex,
-    quarantined: int,
-    parameters: DataParameters,
-    folder: Path,
+def write_version_manifest(
+    kept: pd.DataFrame, assigned: pd.DataFrame, classes: tuple[str, ...], version_id: str, made: Made, folder: Path
 ) -> None:
-    frozen = kept[kept["side"] == Side.FROZEN]
+    """Last of all files. What stands on no side of an ordinary version, drift's evaluation set, is named where it is
+    there."""
+    frozen, drifted = kept[kept["side"] == Side.FROZEN], kept[kept["side"] == Side.DRIFTED]
     counts = kept["side"].map(str).value_counts()
     manifest: dict[str, Any] = {
         "id": version_id,
-        "source": index.source.name,
-        "index_id": index.id,
+        "source": made.source,
+        "index_id": made.index_id,
         "classes": list(classes),
-        "counts": {str(side): int(counts.get(str(side), 0)) for side in Side},
-        "size": parameters.packed_size,
-        "filter": parameters.packed_filter,
+        "counts": {str(side): int(counts.get(str(side), 0)) for side in Side if side is not Side.DRIFTED},
+        "size": made.size,
+        "filter": made.filter,
         "evaluation_set_id": evaluation_set_id(frozen["image_id"], frozen["label"], classes, FROZEN_ROLE),
         "task_id": task_id(classes),
-        "quarantined": quarantined,
+        "quarantined": made.quarantined,
         "left_out": int((assigned["why"] != "").sum()),
         "files": {
             name: {"bytes": (folder / name).stat().st_size, "sha256": digest_of_file(folder / name)} for name in FILES
         },
     }
+    if made.extends:
+        manifest["extends"] = made.extends
+        manifest["counts"][str(Side.DRIFTED)] = len(drifted)
+        manifest["drifted_set_id"] = evaluation_set_id(drifted["image_id"], drifted["label"], classes, DRIFTED_ROLE)
     write_json(folder / MANIFEST, manifest)
 
 

@@ -1,4 +1,4 @@
-"""Seven corruptions at three severities: what a camera, the weather or a web page does to an image.
+"""Seven corruptions at three severities, and two more for monitoring: what a camera, weather or a web page does.
 
 After Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
 What an image becomes depends on its pixels and its id alone, bit for bit: noise is seeded by the id, sums are of whole
@@ -33,6 +33,16 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
     "jpeg": (60.0, 20.0, 10.0),  # quality
     "pixelate": (28.0, 24.0, 20.0),  # cells a side
 }
+FIERCER: dict[str, tuple[float, float]] = {  # severities 4 and 5, at which monitoring is tried and no gate judges
+    "gaussian noise": (0.09, 0.12),
+    "blur": (1.25, 1.6),
+    "brightness": (0.6, 0.75),
+    "contrast": (0.25, 0.15),
+    "fog": (2.25, 3.0),
+    "jpeg": (7.0, 5.0),
+    "pixelate": (16.0, 12.0),
+}
+ALL_SEVERITIES = (*SEVERITIES, 4, 5)
 CORRUPTIONS = tuple(STRENGTHS)
 FORMULAS = 1  # raised when an image becomes another one under the same strengths
 CONDITIONS = tuple((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES)
@@ -51,11 +61,11 @@ def corrupt(images: NDArray[np.uint8], ids: Ids, corruption: str, severity: int)
         raise ValueError(f"uint8[N, S, S, 3] expected, {images.dtype}{list(images.shape)} found.")
     if len(ids) != len(images):
         raise ValueError(f"An id an image expected, {len(images):,} images and {len(ids):,} ids found.")
-    if corruption not in STRENGTHS or severity not in SEVERITIES:
-        raise ValueError(f"'{corruption}' {severity}: one of {', '.join(CORRUPTIONS)} and 1, 2 or 3 expected.")
+    if corruption not in STRENGTHS or severity not in ALL_SEVERITIES:
+        raise ValueError(f"'{corruption}' {severity}: one of {', '.join(CORRUPTIONS)} and 1 to 5 expected.")
     if len(images) == 0:
         return np.array(images)
-    return APPLY[corruption](images, ids, STRENGTHS[corruption][severity - 1])
+    return APPLY[corruption](images, ids, (*STRENGTHS[corruption], *FIERCER[corruption])[severity - 1])
 
 
 def gaussian_noise(images: NDArray[np.uint8], ids: Ids, deviation: float) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from flywheel.data.originals import original_bytes
 from flywheel.data.versions import DatasetArrays, open_arrays
 from flywheel.evaluation.metrics import measure
 from flywheel.evaluation.record import (
+    MANIFEST,
     EvaluationError,
     Predictions,
     evaluation_id,
@@ -35,10 +36,12 @@ logger = logging.getLogger(__name__)
 IMAGES_AT_ONCE = 512
 
 
-def recorded_evaluation(model_id: str, version: DatasetVersion, paths: Paths) -> Evaluation | None:
-    """The model's valid evaluation on the version's frozen set, where there is one."""
+def recorded_evaluation(
+    model_id: str, version: DatasetVersion, paths: Paths, side: Side = Side.FROZEN
+) -> Evaluation | None:
+    """The model's valid evaluation on the version's frozen set, or on its drifted one, where there is one."""
     try:
-        return read_evaluation(paths.report(evaluation_id(model_id, version.evaluation_set_id)))
+        return read_evaluation(paths.report(evaluation_id(model_id, version.evaluation_set(side))))
     except EvaluationError as error:
         logger.debug("%s", error)
         return None
@@ -52,22 +55,26 @@ def evaluate(
     progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    distrusted: str = "",
+    side: Side = Side.FROZEN,
 ) -> Evaluation:
-    """Measure a classifier on the version's frozen side and leave the record in `reports/<eval id>/`.
+    """Measure a classifier on the frozen side, or the drifted one, and leave the record in `reports/<eval id>/`.
 
     A valid record of the same model, set and metrics is returned without computing. One that was changed since it was
-    written is measured again, and the new one tells so for good. Raises EvaluationError when the
-    model doesn't fit the version, and MetricsError when the frozen side is empty or a logit isn't finite.
+    written is measured again, and the new one tells so for good; so is one that is whole in itself, where
+    `distrusted` says what speaks against it. Raises EvaluationError when the model doesn't fit the version, and
+    MetricsError when the frozen side is empty or a logit isn't finite.
     """
-    recorded = recorded_evaluation(classifier.model.id, version, paths)
-    if recorded is not None:
+    recorded = recorded_evaluation(classifier.model.id, version, paths, side)
+    if recorded is not None and not distrusted:
         return recorded
     _check_task(classifier.model, version)
-    changed = what_changed(paths.report(evaluation_id(classifier.model.id, version.evaluation_set_id)))
+    folder = paths.report(evaluation_id(classifier.model.id, version.evaluation_set(side)))
+    changed = distrusted or what_changed(folder)
     started = clock()
-    predictions = _predict(classifier, version, paths, progress)
+    predictions = _predict(classifier, version, side, paths, progress)
     seconds = max(clock() - started, 1e-9)
-    evaluation = _summarise(classifier.model, version, paths, predictions, seconds)
+    evaluation = _summarise(classifier.model, version, side, paths, predictions, seconds)
     logger.info(
         "evaluated %s images: top-1 %s, ECE %.3f, %.0f images/s",
         f"{evaluation.images:,}",
@@ -80,6 +87,8 @@ def evaluate(
         evaluation = replace(
             evaluation, remade=f"changed on disk, measured again {now():%Y-%m-%d %H:%M} UTC ({changed})"
         )
+    if distrusted:
+        (folder / MANIFEST).unlink(missing_ok=True)  # so that the new record takes its place
     return write_record(evaluation, predictions)
 
 
@@ -91,11 +100,13 @@ def _check_task(model: TrainedModel, version: DatasetVersion) -> None:
         )
 
 
-def _predict(classifier: "Classifier", version: DatasetVersion, paths: Paths, progress: Progress) -> Predictions:
+def _predict(
+    classifier: "Classifier", version: DatasetVersion, side: Side, paths: Paths, progress: Progress
+) -> Predictions:
     arrays = open_arrays(version)
-    rows = arrays.side(Side.FROZEN)
+    rows = arrays.side(side)
     if len(rows) == 0:
-        raise EvaluationError(f"{version.id}: its frozen side is empty, nothing can be judged on it. Add images.")
+        raise EvaluationError(f"{version.id}: its {side} side is empty, nothing can be judged on it. Add images.")
     answer = _answerer(classifier, version, arrays, paths)
     logits = []
     for start in range(0, len(rows), IMAGES_AT_ONCE):
@@ -116,17 +127,17 @@ def _answerer(
 
 
 def _summarise(
-    model: TrainedModel, version: DatasetVersion, paths: Paths, predictions: Predictions, seconds: float
+    model: TrainedModel, version: DatasetVersion, side: Side, paths: Paths, predictions: Predictions, seconds: float
 ) -> Evaluation:
     measured = measure(predictions.logits, predictions.labels, version.classes)
-    identity = evaluation_id(model.id, version.evaluation_set_id)
+    identity = evaluation_id(model.id, version.evaluation_set(side))
     return Evaluation(
         id=identity,
         folder=paths.report(identity),
         model_id=model.id,
         dataset_id=version.id,
-        evaluation_set_id=version.evaluation_set_id,
-        role=Side.FROZEN.value,
+        evaluation_set_id=version.evaluation_set(side),
+        role=side.value,
         images=measured.images,
         top1=measured.top1,
         majority_rate=measured.majority_rate,

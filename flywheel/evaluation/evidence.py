@@ -87,6 +87,15 @@ class ParityEvidence:
 
 
 @dataclass(frozen=True)
+class DriftedEvidence:
+    """The challenger against the champion on images that were labelled under drift, and that neither learned from."""
+
+    evaluation_set_id: str
+    champion: Comparison
+    earlier: int  # challengers that were judged so against this champion before
+
+
+@dataclass(frozen=True)
 class GateEvidence:
     """What was measured of a challenger, its champion and its anchor. A missing part has its reason in `problems`."""
 
@@ -104,6 +113,7 @@ class GateEvidence:
     cost: CostEvidence | None = None
     leaks: LeakEvidence | None = None
     parity: ParityEvidence | None = None
+    drifted: DriftedEvidence | None = None  # of a retraining alone
     problems: dict[str, str] | None = None  # by part: why it is missing
 
     def problem(self, part: str) -> str:

@@ -7,16 +7,17 @@ from typing import Any
 
 from flywheel.evaluation.evidence import GateEvidence
 from flywheel.evaluation.rules.comparison import champion_rule
+from flywheel.evaluation.rules.drifted import drifted_rule
 from flywheel.evaluation.rules.floors import calibration_rule, evaluation_set_rule, top1_rule, worst_class_rule
 from flywheel.evaluation.rules.integrity import leak_rule, parity_rule
 from flywheel.evaluation.rules.regressions import latency_rule, robustness_rule, size_rule
 from flywheel.evaluation.rules.slices import slices_rule
 from flywheel.identity import name_of
-from flywheel.policies import GatePolicy
+from flywheel.policies import GatePolicy, RetrainingGatePolicy
 from flywheel.records import GateVerdict, RuleResult, Verdict
 
 # Part of a decision's identity: the same evidence under other rules is another decision.
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 Inputs = dict[str, str | None]
 
@@ -37,6 +38,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy, inputs: Inputs) -> GateVer
         calibration_rule(evidence, policy),
         comparison,
         *(_against_champion(evidence, policy) if meets_champion(evidence) else ()),
+        *((drifted_rule(evidence, policy),) if isinstance(policy, RetrainingGatePolicy) else ()),
     )
     verdict = overall(rules)
     return GateVerdict(
@@ -48,7 +50,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy, inputs: Inputs) -> GateVer
         champion_id=evidence.champion_id,
         verdict=verdict,
         rules=rules,
-        reason=summary(rules),
+        reason=summary(rules, evidence.problems),
         anchor_id=evidence.anchor_id,
         promotes_as=promotes_as if verdict is Verdict.PASS else None,
     )
@@ -80,7 +82,8 @@ def gate_policy(policy: GatePolicy) -> dict[str, Any]:
 
 def policy_of(recorded: dict[str, Any]) -> GatePolicy:
     """The policy of a recorded decision again."""
-    return GatePolicy.model_validate({name: value for name, value in recorded.items() if name != "rules_version"})
+    kind = RetrainingGatePolicy if "drifted_level" in recorded else GatePolicy
+    return kind.model_validate({name: value for name, value in recorded.items() if name != "rules_version"})
 
 
 def overall(rules: tuple[RuleResult, ...]) -> Verdict:
@@ -91,7 +94,26 @@ def overall(rules: tuple[RuleResult, ...]) -> Verdict:
     return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.NOT_ENOUGH_EVIDENCE
 
 
-def summary(rules: tuple[RuleResult, ...]) -> str:
-    """The reasons of the rules that did not pass, or that all did."""
-    reasons = [rule.reason for rule in rules if rule.verdict is not Verdict.PASS]
+def summary(rules: tuple[RuleResult, ...], problems: dict[str, str] | None = None) -> str:
+    """The reasons of the rules that did not pass, or that all did.
+
+    What kept several rules from an answer, one of the evidence's `problems`, is told once, with the rules that it hit.
+    """
+    told: dict[str, list[RuleResult]] = {}  # by what they say alike, in the order of the rules
+    for rule in rules:
+        if rule.verdict is not Verdict.PASS:
+            told.setdefault(_cause(rule, problems or {}) or rule.reason, []).append(rule)
+    reasons = [hit[0].reason if len(hit) == 1 else _hit_by(cause, hit) for cause, hit in told.items()]
     return " ".join(reasons) if reasons else f"All {len(rules)} rules passed."
+
+
+def _cause(rule: RuleResult, problems: dict[str, str]) -> str:
+    """The shortest of the problems that a rule without an answer names: a longer one may hold it."""
+    named = (text for text in problems.values() if text and text in rule.reason)
+    return min(named, key=len, default="") if rule.verdict is Verdict.NOT_ENOUGH_EVIDENCE else ""
+
+
+def _hit_by(cause: str, rules: list[RuleResult]) -> str:
+    *names, last = [rule.rule for rule in rules]
+    listed = f"{', '.join(names)} and {last}"
+    return f"{listed[0].upper()}{listed[1:]} can't be judged: {cause}."

@@ -64,6 +64,12 @@ class Leaks:
     def found(self) -> int:
         return self.exact + self.near
 
+    @property
+    def in_words(self) -> str:
+        """Those kinds that there are: `1 the same, 3 near duplicates`."""
+        near = f"{self.near:,} near duplicate{'' if self.near == 1 else 's'}" if self.near else ""
+        return ", ".join(filter(None, (f"{self.exact:,} the same" if self.exact else "", near)))
+
 
 @dataclass(frozen=True)
 class LeakFindings:
@@ -108,17 +114,24 @@ class LeakCheck:
             told = [f"None of {self.images:,} evaluation images is among {looked:,} that were learned from."]
         else:
             told = [problem if problem.endswith(".") else f"{problem}." for problem in self.problems]
-            told += [self._told(findings) for findings in self.models if findings.leaks.found]
+            leaking = [findings for findings in self.models if findings.leaks.found]
+            alike = dict.fromkeys((each.dataset_id, each.ancestor_id) for each in leaking)
+            told += [
+                self._told([each for each in leaking if (each.dataset_id, each.ancestor_id) == where])
+                for where in alike
+            ]
         told += [f"What {each.unknown} learned from is not known here." for each in self.models if each.unknown]
         return " ".join(told) or "There was nothing to look through."
 
-    def _told(self, findings: LeakFindings) -> str:
-        leaks, first = findings.leaks, findings.leaks.pairs[0]
-        through = f" through {findings.ancestor_id}" if findings.ancestor_id else ""
+    def _told(self, alike: Sequence[LeakFindings]) -> str:
+        """Of the models that learned from one dataset version the same way."""
+        leaks, first = alike[0].leaks, alike[0].leaks.pairs[0]
+        through = f" through {alike[0].ancestor_id}" if alike[0].ancestor_id else ""
+        who = " and ".join(each.model_id for each in alike)
         return (
-            f"{findings.model_id} learned from {leaks.found:,} of {self.images:,} evaluation images{through} "
-            f"({leaks.exact:,} the same, {leaks.near:,} near duplicates): {first.evaluation_path} is "
-            f"{first.learned_path}, {findings.dataset_id}, {first.side} side, similarity {first.similarity:.3f}."
+            f"{who} learned from {leaks.found:,} of {self.images:,} evaluation images{through} ({leaks.in_words}): "
+            f"{first.evaluation_path} is {first.learned_path}, "
+            f"{alike[0].dataset_id}, {first.side} side, similarity {first.similarity:.3f}."
         )
 
 

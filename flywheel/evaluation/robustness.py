@@ -7,6 +7,7 @@ images a model got right under which corruption, so two models' records are enou
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -118,23 +119,24 @@ def measure_robustness(
 
 
 def evaluate_robustness(
-    classifier: "Classifier", version: DatasetVersion, paths: Paths, *, progress: Progress = silent
+    classifier: "Classifier", version: DatasetVersion, paths: Paths, *, progress: Progress = silent, again: bool = False
 ) -> Robustness:
-    """The record in the folder of the model's evaluation on the version's frozen side; measured where it isn't valid.
+    """The record in the folder of the model's evaluation on the version's frozen side; measured where it isn't valid,
+    or `again`.
 
     Raises RobustnessError where the model was not evaluated before, so that there is no folder.
     """
     folder = paths.report(evaluation_id(classifier.model.id, version.evaluation_set_id))
-    try:
-        return recorded_robustness(folder, classifier.model.id)
-    except RobustnessError:
-        arrays = open_arrays(version)
-        frozen = arrays.side(Side.FROZEN)
-        rows = frozen[robustness_part(arrays.ids[frozen])]
-        images = _images_for(classifier, version, arrays, rows, paths)
-        found = measure_robustness(classifier, images, arrays.labels[rows], arrays.ids[rows], progress=progress)
-        write_robustness(folder, found)
-        return found
+    if not again:
+        with suppress(RobustnessError):
+            return recorded_robustness(folder, classifier.model.id)
+    arrays = open_arrays(version)
+    frozen = arrays.side(Side.FROZEN)
+    rows = frozen[robustness_part(arrays.ids[frozen])]
+    images = _images_for(classifier, version, arrays, rows, paths)
+    found = measure_robustness(classifier, images, arrays.labels[rows], arrays.ids[rows], progress=progress)
+    write_robustness(folder, found)
+    return found
 
 
 def write_robustness(folder: Path, robustness: Robustness) -> None:

@@ -16,11 +16,11 @@ def leak_rule(evidence: GateEvidence) -> RuleResult:
     if min(leaks.exact, leaks.near) < 0 or leaks.images_checked < 1:
         return broken(rule, None, 0.0, "No evaluation image was looked for in the training data.")
     if found:
-        examples = "; ".join(leaks.examples)
-        reason = (
-            f"{leaks.exact:,} of {leaks.images_checked:,} evaluation images were learned from, and near copies of "
-            f"{leaks.near:,}: {examples.rstrip('.')}. The comparison means nothing; take them out and train again."
+        counted = (
+            f"A model learned from {found:,} of {leaks.images_checked:,} evaluation images, or near copies of them"
         )
+        told = "; ".join(leaks.examples).rstrip(".") or counted  # the examples have the counts too, by model
+        reason = f"{told}. The comparison means nothing; take them out and train again."
         return answer(rule, Verdict.FAIL, reason, float(found), 0.0)
     reason = f"None of {leaks.images_checked:,} evaluation images, nor a near copy, was learned from."
     return answer(rule, Verdict.PASS, reason, 0.0, 0.0)

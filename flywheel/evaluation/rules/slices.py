@@ -1,8 +1,8 @@
 """No part of the frozen set is given up for the rest: classes, and thirds by brightness, contrast and sharpness.
 
-A slice fails when it is shown to have lost more than the margin, and all slices together do so wrongly with at most
-`slice_error` as the chance (Holm 1979). It passes when a loss of `largest_slice_drop` is excluded. Between the two, and
-below `smallest_slice` images, it is said to have not enough data.
+A slice fails when it is shown to have lost more than the margin (of a retraining, its own), and all slices together do
+so wrongly with at most `slice_error` as the chance (Holm 1979). It passes when a loss of `largest_slice_drop` is
+excluded. Between the two, and below `smallest_slice` images, it is said to have not enough data.
 """
 
 from math import sqrt
@@ -23,7 +23,9 @@ def slices_rule(evidence: GateEvidence, policy: GatePolicy) -> RuleResult:
     slices = [part for part in evidence.slices if part.counts.images > 0]
     if not slices:
         return unknown(RULE, f"No slice could be compared: {evidence.problem('slices')}.")
-    lost = [loss_p(s.counts.only_challenger, s.counts.only_other, s.counts.images, policy.margin) for s in slices]
+    lost = [
+        loss_p(s.counts.only_challenger, s.counts.only_other, s.counts.images, policy.loss_of_a_slice) for s in slices
+    ]
     failed = holm(lost, policy.slice_error)
     level = policy.slice_error / len(slices)
     parts = tuple(_part(part, fails, level, policy) for part, fails in zip(slices, failed, strict=True))
@@ -46,7 +48,7 @@ def slices_rule(evidence: GateEvidence, policy: GatePolicy) -> RuleResult:
         Verdict.PASS: f"No slice of {len(large)} lost {policy.largest_slice_drop * 100:g} points; "
         f"the worst is “{worst.name}”: {worst.reason}",
     }[worst.verdict]
-    asked = policy.margin if worst.verdict is Verdict.FAIL else policy.largest_slice_drop
+    asked = policy.loss_of_a_slice if worst.verdict is Verdict.FAIL else policy.largest_slice_drop
     return answer(RULE, worst.verdict, told + small, worst.value, -asked, worst.interval, parts)
 
 
@@ -54,11 +56,11 @@ def _part(part: SliceCounts, fails: bool, level: float, policy: GatePolicy) -> R
     counts = part.counts
     difference = paired_difference(counts.both, counts.only_challenger, counts.only_other, counts.neither)
     excluded = noninferiority_p(counts.only_challenger, counts.only_other, counts.images, policy.largest_slice_drop)
-    detectable = smallest_detectable_drop(part, level, policy.margin)
+    detectable = smallest_detectable_drop(part, level, policy.loss_of_a_slice)
     told = f"{points_interval(difference)} on {counts.images:,} images"
     tells = f"the smallest drop it could have shown is {detectable * 100:.1f} points"
     if fails:
-        verdict, reason = Verdict.FAIL, f"{told}, more than {policy.margin * 100:g} points lost."
+        verdict, reason = Verdict.FAIL, f"{told}, more than {policy.loss_of_a_slice * 100:g} points lost."
     elif counts.images < policy.smallest_slice:
         verdict, reason = Verdict.NOT_ENOUGH_EVIDENCE, f"{told}: not enough data; {tells}."
     elif excluded <= policy.slice_error:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flywheel.data.descriptors import DESCRIPTOR_LENGTH, DESCRIPTOR_SCALE
 from flywheel.data.index import DESCRIPTOR
-from flywheel.data.splits import LEFT_OUT, SplitError, assign_sides, draw, left_out
+from flywheel.data.splits import LEFT_OUT, SplitError, assign_sides, draw, elsewhere, left_out
 from flywheel.records import Side
 from flywheel.settings import DataParameters
 
@@ -283,3 +283,19 @@ def test_an_image_keeps_its_side_when_a_test_split_is_added() -> None:
     assert {after[identity(number)] for number in range(400, 440)} == {Side.FROZEN}
     forgotten = dict(zip(without["image_id"], without["side"], strict=True))
     assert any(earlier[name] == Side.FROZEN != forgotten[name] for name in earlier), "no memory, no proof"
+
+
+def test_images_of_the_own_test_split_that_kept_another_side_are_named() -> None:
+    plain = assign_sides(images(range(400)), ALL)
+    earlier = dict(zip(plain["image_id"], plain["side"], strict=True))
+    moved = images(range(400))
+    moved.loc[[3, 5, 7], "split"] = "test"
+    moved.loc[9, "split"] = "val"
+    grown = pd.concat([moved, images(range(400, 440), split="test")])
+    listed = elsewhere(assign_sides(grown, ALL, earlier))
+    meant = {identity(3): Side.FROZEN, identity(5): Side.FROZEN, identity(7): Side.FROZEN, identity(9): Side.VALIDATION}
+    expected = {name: str(earlier[name]) for name, side in meant.items() if earlier[name] != side}
+    assert len(expected) > 1, "some of them were learned from"
+    assert dict(zip(listed["image_id"], listed["side"].map(str), strict=True)) == expected
+    assert listed["path"].is_monotonic_increasing
+    assert elsewhere(assign_sides(grown, ALL)).empty, "without an earlier version each stands where it was put"

@@ -25,6 +25,7 @@ from flywheel.data.versions import (
     open_arrays,
     original_bytes,
     read_left_out,
+    told_elsewhere,
     version_table,
 )
 from flywheel.paths import Paths
@@ -63,7 +64,7 @@ def test_every_row_is_one_image_packed_with_its_original(tmp_path: Path, tree: M
         assert version.classes[arrays.labels[row]] == table.loc[row, "path"].split("/")[0]
         assert original_bytes(Paths(tmp_path), str(arrays.ids[row])) == original
     for side in Side:
-        assert len(arrays.side(side)) == version.counts[side]
+        assert len(arrays.side(side)) == version.counts.get(side, 0)
         assert (table.loc[arrays.side(side), "side"] == str(side)).all()
 
 
@@ -186,6 +187,32 @@ def test_frozen_images_stay_frozen_when_the_source_gets_a_test_split(tmp_path: P
     arrays = open_arrays(build(grown, tmp_path / "home"))
     assert frozen
     assert frozen < set(arrays.ids[arrays.side(Side.FROZEN)])
+
+
+def test_a_training_image_that_was_moved_to_the_test_split_is_told_of(
+    tmp_path: Path, tree: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, home = tree(), tmp_path / "home"
+    first = build(folder, home, SMALL.model_copy(update={"subset": None}))
+    assert (first.elsewhere, told_elsewhere(first)) == (0, "")
+    table = version_table(first)
+    learned = [Path(path) for path in sorted(table.loc[table["side"] == str(Side.TRAIN), "path"])[:2]]
+    grown = tmp_path / "grown"
+    shutil.copytree(folder, grown / "train")
+    shutil.copytree(tree("others", count=10, first=500), grown / "test")
+    for path in learned:
+        (grown / "train" / path).rename(grown / "test" / path)
+    caplog.clear()
+    made = build(grown, home, SMALL.model_copy(update={"subset": None}))
+    told = "2 images under test/ kept the side of an earlier version, since a model may have learned from what moved "
+    told += f"there: 2 train (first test/{learned[0]})"
+    assert (made.elsewhere, told_elsewhere(made)) == (2, told)
+    assert made.elsewhere_list is not None
+    assert all(f"test/{path}," in made.elsewhere_list.read_text(encoding="utf-8") for path in learned)
+    again = build(grown, home, SMALL.model_copy(update={"subset": None}))
+    assert again == made
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [f"dataset version {made.id}: {told}; all of them: {made.elsewhere_list}"] * 2
 
 
 def test_what_was_left_out_is_told_of_the_input_that_was_asked_for(tmp_path: Path, tree: Make) -> None:

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 
 from flywheel.data.decode import resize
 from flywheel.evaluation import corruptions
-from flywheel.evaluation.corruptions import CONDITIONS, CORRUPTIONS, SEVERITIES, STRENGTHS, corrupt
+from flywheel.evaluation.corruptions import ALL_SEVERITIES, CONDITIONS, CORRUPTIONS, SEVERITIES, STRENGTHS, corrupt
 
 
 def photographs(count: int, size: int) -> np.ndarray:
@@ -39,8 +39,8 @@ def distortion(images: np.ndarray, changed: np.ndarray) -> float:
 def test_a_higher_severity_distorts_more(corruption, size):
     images = photographs(8, size)
     names = [str(number) for number in range(8)]
-    found = [distortion(images, corrupt(images, names, corruption, severity)) for severity in SEVERITIES]
-    assert 1 < found[0] < found[1] < found[2] < 110
+    found = [distortion(images, corrupt(images, names, corruption, severity)) for severity in ALL_SEVERITIES]
+    assert 1 < found[0] < found[1] < found[2] < found[3] < found[4] < 170
 
 
 @pytest.mark.parametrize(("corruption", "severity"), CONDITIONS)
@@ -155,7 +155,7 @@ def test_no_image_is_no_image():
         ((1, 8, 9, 3), np.uint8, "a", "blur", 1, r"\[1, 8, 9, 3\]"),
         ((1, 8, 8, 3), np.uint8, "ab", "blur", 1, "1 images and 2 ids"),
         ((1, 8, 8, 3), np.uint8, "a", "snow", 1, "snow"),
-        ((1, 8, 8, 3), np.uint8, "a", "blur", 4, "'blur' 4"),
+        ((1, 8, 8, 3), np.uint8, "a", "blur", 6, "'blur' 6"),
     ],
 )
 def test_what_cant_be_corrupted_is_refused(shape, dtype, names, corruption, severity, told):

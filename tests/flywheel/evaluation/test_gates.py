@@ -240,8 +240,13 @@ def test_one_leaked_image_is_refused_and_named():
     leaks = LeakEvidence(8000, 0, 1, ("frozen/cat/1.jpg is near train/cat/7.jpg of model-old",))
     verdict = verdict_on(challenger(900, 700, leaks=leaks))
     assert verdict.verdict is FAIL
-    assert "train/cat/7.jpg" in verdict.reason
+    assert verdict.reason == (
+        "frozen/cat/1.jpg is near train/cat/7.jpg of model-old. "
+        "The comparison means nothing; take them out and train again."
+    )
     assert verdict.promotes_as is None
+    unnamed = verdict_on(challenger(900, 700, leaks=LeakEvidence(8000, 0, 1)))
+    assert "A model learned from 1 of 8,000 evaluation images, or near copies of them." in unnamed.reason
 
 
 def test_a_served_answer_that_differs_is_refused():
@@ -269,8 +274,19 @@ def test_each_missing_part_holds_the_promotion_up_and_says_why(part):
     assert verdict.promotes_as is None
 
 
+def test_a_cause_that_several_rules_share_is_told_once():
+    fire, smoke = "/disk: it is on fire", "What model-old learned from can't be read: /disk: it is on fire"
+    missing = {"problems": {"leaks": smoke, "robustness": fire, "cost": fire}, "slices": ()}
+    verdict = verdict_on(challenger(900, 700, leaks=None, robustness=None, cost=None, **missing))
+    assert verdict.reason == (
+        "Leaks, robustness, latency and size can't be judged: /disk: it is on fire. "
+        "No slice could be compared: it was not measured."
+    )
+    assert all("/disk" in rule.reason for rule in verdict.rules if rule.rule in ("leaks", "size"))
+
+
 def test_every_optional_part_is_in_the_test_above():
-    without_default = {"task_id", "challenger", "champion_id", "anchor_id", "problems", "set_aside"}
+    without_default = {"task_id", "challenger", "champion_id", "anchor_id", "problems", "set_aside", "drifted"}
     assert {field.name for field in fields(GateEvidence)} - without_default == set(OPTIONAL)
 
 
@@ -319,4 +335,4 @@ def test_the_decision_is_named_by_inputs_and_policy():
     assert judge(evidence, POLICY, dict(reversed(inputs.items()))).id == base
     assert judge(evidence, POLICY.model_copy(update={"margin": 0.03}), inputs).id != base
     assert judge(evidence, POLICY, {**inputs, "champion_id": "model-x"}).id != base
-    assert gate_policy(POLICY)["rules_version"] == 3
+    assert gate_policy(POLICY)["rules_version"] == 4

@@ -170,6 +170,14 @@ def test_every_planted_copy_is_found_and_named(project: Project) -> None:
     assert from_json(LeakCheck, to_json(check)) == check
 
 
+def test_two_models_that_learned_from_one_version_are_told_of_once(project: Project) -> None:
+    for name in (CHALLENGER, CHAMPION):
+        model(project.paths, name, project.spoilt.id)
+    summary = project.check(CHALLENGER, CHAMPION).summary
+    assert summary.startswith(f"{CHALLENGER} and {CHAMPION} learned from 4 of 24 evaluation images (")
+    assert summary.count("test/cat/0.png is train/cat/exact.png") == 1
+
+
 def test_what_an_ancestor_learned_counts(project: Project) -> None:
     """Three generations: the challenger began with a model that began with one that saw evaluation images."""
     model(project.paths, OLDER, project.spoilt.id, weights="1" * 64)
