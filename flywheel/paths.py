@@ -31,6 +31,10 @@ class Paths:
         """CSV: the rows that a row-level expectation took out, with the reason."""
         return self.interim / "quarantine" / f"{index_id}.csv"
 
+    def set_aside_labels(self, name: str) -> Path:
+        """CSV: labels that came in and are not believed, with the reason."""
+        return self.interim / "labels" / f"{name}.csv"
+
     @property
     def predicted(self) -> Path:
         """The bytes of images that a service classified, by image id: a sample, and those whose label is asked for."""
@@ -70,6 +74,19 @@ class Paths:
         """A gate decision's page, `verdict.html`."""
         return self.reports / decision_id
 
+    def watch(self, task_id: str) -> Path:
+        """Monitoring's pages of a task: `index.html` of the last look, one a decision that asked for something."""
+        return self.reports / "monitoring" / task_id
+
+    @property
+    def watch_metrics(self) -> Path:
+        """The last look of every task, as Prometheus reads it."""
+        return self.reports / "monitoring" / "metrics.prom"
+
+    def rehearsal(self, name: str) -> Path:
+        """A rehearsal's record and picture."""
+        return self.reports / "rehearsals" / name
+
     def figures(self, model_id: str) -> Path:
         return self.reports / "figures" / model_id
 
@@ -95,6 +112,11 @@ class Paths:
     def ledger_head(self) -> Path:
         """The last link of the ledger's hash chain, kept outside the database."""
         return self.state / "ledger-head.json"
+
+    @property
+    def service(self) -> Path:
+        """The address that `make serve` serves at, while it does."""
+        return self.state / "service.address"
 
     @property
     def spool(self) -> Path:

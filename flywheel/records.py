@@ -24,6 +24,7 @@ class Side(StrEnum):
     VALIDATION = "validation"  # chooses the checkpoint
     REFERENCE = "reference"  # calibration and drift
     FROZEN = "frozen"  # judges; no training ever sees it
+    DRIFTED = "drifted"  # judges under drift: labelled since, of a retraining's version alone
     UNUSED = "unused"  # left over by SUBSET: live traffic of rehearsals
 
 
@@ -123,7 +124,15 @@ class DatasetVersion:
     quarantined: int = 0
     left_out: int = 0  # training-side copies of images on another side
     left_out_list: Path | None = None  # CSV: which, and of which image, for the index that was asked for
+    elsewhere: int = 0  # images of the source's own test/ or val/ that kept another side, of an earlier version
+    elsewhere_list: Path | None = None  # CSV: which, for the index that was asked for
     task_id: str = ""  # task-…: the hash of the class list
+    extends: str = ""  # ds-…: the version that a retraining's goes on from
+    drifted_set_id: str = ""  # evalset-… of the drifted side, where there is one
+
+    def evaluation_set(self, side: Side) -> str:
+        """The set that judges on a side; empty where there is none."""
+        return {Side.FROZEN: self.evaluation_set_id, Side.DRIFTED: self.drifted_set_id}.get(side, "")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flywheel.paths import Paths
-from flywheel.policies import GatePolicy
+from flywheel.policies import (
+    AlarmPolicy,
+    CanaryPolicy,
+    DiagnosisPolicy,
+    GatePolicy,
+    LabelPolicy,
+    ReleasePolicy,
+    RetrainCanaryPolicy,
+    RetrainingGatePolicy,
+    RetrainPolicy,
+    WindowPolicy,
+)
 
 Filter = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
 DEFAULT_SIZE = 32
 DEFAULT_FILTER: Filter = "bicubic"
+TASK, DECISION = r"^$|^task-[0-9a-f]{12}$", r"^$|^dec-[0-9a-f]{12}$"
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -224,6 +236,23 @@ class DataParameters(BaseModel):
         return self.filter or DEFAULT_FILTER
 
 
+class ExtensionParameters(BaseModel):
+    """How labelled images and old ones make a retraining's dataset version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judging_share: float = Field(
+        default=0.3, gt=0, lt=0.5, description="Of the labelled images, those that judge the new model under drift."
+    )
+    reference_share: float = Field(
+        default=0.3, gt=0, lt=0.5, description="Those that monitoring compares with from then on."
+    )
+    replay: float = Field(
+        default=50.0, ge=0, le=10_000, description="Old training images that are learned from again, for each new one."
+    )
+    replay_seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Which old images are drawn.")
+
+
 class TrainingParameters(BaseModel):
     """The parameters of `train-classifier`: what the Prefect form shows and `make run` sets."""
 
@@ -244,11 +273,117 @@ class ReleaseParameters(BaseModel):
 
     gate_decision: str = Field(pattern=r"^dec-[0-9a-f]{12}$", description="The gate's decision on the model.")
     bento_tag: str = Field(min_length=3, description="The Bento that carries the model, as name:version.")
+    canary: CanaryPolicy = CanaryPolicy()
+    policy: ReleasePolicy = ReleasePolicy()
 
 
-class ApprovalParameters(ReleaseParameters):
+class RollbackParameters(BaseModel):
+    """The parameters of `rollback-classifier`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(
+        default="",
+        description="Whose champion, as task-…; empty: that of the task that was promoted last.",
+        pattern=TASK,
+        json_schema_extra={"pattern": TASK},
+    )
+    who: str = Field(min_length=1, max_length=200, description="Who decides. It stays on record.")
+    reason: str = Field(min_length=1, max_length=2000, description="Why. It stays on record.")
+
+
+class ApprovalParameters(BaseModel):
     """The parameters of `approve-promotion`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate_decision: str = Field(pattern=r"^dec-[0-9a-f]{12}$", description="The gate's decision on the model.")
+    bento_tag: str = Field(min_length=3, description="The Bento that carries the model, as name:version.")
 
     wait_hours: float = Field(
         default=72, gt=0, le=24 * 30, description="Without an answer by then the run fails, and the champion stays."
     )
+
+
+class MonitorParameters(BaseModel):
+    """The parameters of `monitor-classifier`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(
+        default="",
+        description="Whose champion is watched, as task-…; empty: that of the task that was promoted last.",
+        pattern=TASK,
+        json_schema_extra={"pattern": TASK},
+    )
+    window: WindowPolicy = WindowPolicy()
+    alarm: AlarmPolicy = AlarmPolicy()
+    diagnosis: DiagnosisPolicy = DiagnosisPolicy()
+
+
+class RetrainParameters(BaseModel):
+    """The parameters of `retrain-classifier`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(
+        default="",
+        description="Whose champion is retrained, as task-…; empty: that of the task that was promoted last.",
+        pattern=TASK,
+        json_schema_extra={"pattern": TASK},
+    )
+    decision: str = Field(
+        default="",
+        description="Monitoring's decision that asks for it, as dec-…; empty: the last one that nothing came of.",
+        pattern=DECISION,
+        json_schema_extra={"pattern": DECISION},
+    )
+    cause: Literal["drift", "calendar", "hand"] = Field(
+        default="hand",
+        description="drift: only where monitoring asks for it. calendar: once a week. hand: now.",
+    )
+    policy: RetrainPolicy = RetrainPolicy()
+    labels: LabelPolicy = LabelPolicy()
+    extension: ExtensionParameters = ExtensionParameters()
+    gate: RetrainingGatePolicy = RetrainingGatePolicy()
+    canary: RetrainCanaryPolicy = RetrainCanaryPolicy()
+    release: ReleasePolicy = ReleasePolicy()
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: CUDA, else MPS, else the CPU."
+    )
+
+    @property
+    def checks(self) -> DataParameters:
+        """The limits that validations of its data hold to."""
+        return DataParameters()
+
+
+class RehearsalParameters(BaseModel):
+    """The parameters of `rehearse`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scenario: Literal["mix", "encoder", "class", "camera", "bright", "attacker"] = Field(
+        default="mix",
+        description="mix: noise and blur. encoder: coarse JPEG. class: three classes get common. camera: colours are "
+        "swapped. bright: harmless light. attacker: noise and blur, with poisoned labels.",
+    )
+    task: str = Field(
+        default="",
+        description="Whose champion rehearses, as task-…; empty: that of the task that was promoted last.",
+        pattern=TASK,
+        json_schema_extra={"pattern": TASK},
+    )
+    source: str = Field(
+        default="auto", min_length=1, description="What a first champion learns from, where there is none yet."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Decides which images are sent, and when.")
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Requests a second.")
+    window_answers: int = Field(default=400, ge=50, le=100_000, description="Answers between two looks.")
+    clean_looks: int = Field(default=2, ge=1, le=100, description="Looks at clean traffic, before the world moves.")
+    most_looks: int = Field(default=5, ge=1, le=100, description="Looks at most until a retraining is asked for.")
+    labels_sent: int = Field(default=700, ge=1, le=100_000, description="Answers whose label comes in.")
+    patience_seconds: float = Field(
+        default=90.0, gt=0, le=3600, description="In which a run that the event starts must have begun."
+    )
+    keep: bool = Field(default=False, description="Leave the new champion where it is; off: the one before comes back.")

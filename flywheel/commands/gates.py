@@ -57,7 +57,8 @@ def gate_plan(
     say(
         f"{count:,} frozen images ({told}) allow {allowed}. The policy needs "
         f"{summary['images_needed_first']:,} images for its first gate and "
-        f"{summary['images_needed_last']:,} for its last."
+        f"{summary['images_needed_last']:,} for its last. "
+        "Each first model that failed its floors leaves a tenth of the level."
     )
     console().print(_plan_table(plans))
 

@@ -30,6 +30,7 @@ ROLES = {  # what a model had of an image, by the side that it stood on
     Side.VALIDATION: "chose the checkpoint of",
     Side.REFERENCE: "is a reference of",
     Side.FROZEN: "judged",
+    Side.DRIFTED: "judged under drift",
     Side.UNUSED: "was left over for",
 }
 

@@ -91,15 +91,15 @@ def _dataset_of(decision: Decision) -> str:
     return str(decision.inputs.get("dataset_id") or "")
 
 
-def _dataset(dataset_id: str, recorded: Json, paths: Paths) -> Node:
+def _dataset(dataset_id: str, recorded: Json, paths: Paths, relation: str = "trained on") -> Node:
+    """A retraining's version extends another one, which is told under it."""
     version, check = check_dataset(dataset_id, recorded, paths)
     if version is None:
-        return Node("trained on", "dataset version", dataset_id, "", check)
+        return Node(relation, "dataset version", dataset_id, "", check)
     counts = ", ".join(f"{count:,} {side}" for side, count in version.counts.items() if count)
-    children = (*_validations(dataset_id, recorded, paths), _index(version.index_id, recorded, paths))
-    return Node(
-        "trained on", "dataset version", dataset_id, f"{len(version.classes)} classes: {counts}", check, children
-    )
+    before = (_dataset(version.extends, recorded, paths, "extends"),) if version.extends else ()
+    children = (*_validations(dataset_id, recorded, paths), _index(version.index_id, recorded, paths), *before)
+    return Node(relation, "dataset version", dataset_id, f"{len(version.classes)} classes: {counts}", check, children)
 
 
 def _index(index_id: str, recorded: Json, paths: Paths) -> Node:
