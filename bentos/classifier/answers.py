@@ -79,14 +79,15 @@ class OnTrial(BaseModel):
 
 
 class LogAnswer(BaseModel):
-    """How this worker's prediction log stands."""
+    """How the service's prediction log stands, all workers together; the figures of those that do not give this answer
+    are at most a second old."""
 
     where: str = Field(description="The database, without its password; empty where nothing is logged.")
     waiting: int = Field(description="Rows in memory.")
-    written: int = Field(description="Rows in the database, by this worker.")
+    written: int = Field(description="Rows in the database, since the service began.")
     spooled: int = Field(description="Rows on this machine's disk, until the database answers again.")
-    dropped: int = Field(description="Rows lost, as neither database nor disk took them.")
-    trouble: str = Field(description="Why the database is not written to; empty where it is.")
+    dropped: int = Field(description="Rows lost since it began, as neither database nor disk took them.")
+    trouble: str = Field(description="Why a worker does not write to the database; empty where all do.")
 
 
 class ServedModel(BaseModel):
@@ -164,7 +165,13 @@ class Feedback(BaseModel):
         pattern=UUID7, description="As the answer said it.", examples=["0199f2a4-7c00-7000-8000-000000000000"]
     )
     label: str = Field(min_length=1, max_length=1024, description="One of the model's classes.")
-    source: str = Field(default="person", min_length=1, max_length=64, description="Who says so: a person or a system.")
+    source: str = Field(
+        default="person",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\x00]*$",  # no database keeps a NUL, and one would say so too late
+        description="Who says so: a person or a system.",
+    )
 
 
 class FeedbackTaken(BaseModel):

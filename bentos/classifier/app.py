@@ -9,6 +9,7 @@ from starlette.responses import Response
 from bentos.classifier import uploads
 from bentos.classifier.answers import BatchClassification, Classification, ServedModel
 from bentos.classifier.classifying import Classifying
+from bentos.classifier.docs_page import add_docs_page
 from bentos.classifier.errors import ErrorAnswer, answer_errors_in_one_shape
 from bentos.classifier.feedback import add_feedback_routes
 from bentos.classifier.settings import ServiceSettings
@@ -30,7 +31,10 @@ def make_app(classifying: Classifying) -> FastAPI:
         version="1",
         description=_description(settings),
         responses=_documented(AT_THE_BORDER),
+        docs_url=None,  # its pages take their scripts from a CDN
+        redoc_url=None,
     )
+    add_docs_page(app)
     answer_errors_in_one_shape(app)
     refusals = _documented(REFUSALS)
 

@@ -1,8 +1,8 @@
 """What the workers of one service share: a folder of this machine, named for the process that started them.
 
-Each worker notes there that it is ready, so that any of them can tell whether all are; the buckets of the rate limit
-and the metrics lie there too. The last one that stops takes the folder away; that of a service that was killed is swept
-by the next.
+Each worker notes there that it is ready, so that any of them can tell whether all are; the buckets of the rate limit,
+the metrics and the log's figures lie there too. The last one that stops takes the folder away; that of a service that
+was killed is swept by the next.
 
 A process is its number and its start: numbers come again, in a container that starts anew nearly always, and a note of
 its former life must not stand for a worker of this one.
@@ -58,7 +58,8 @@ def identity(pid: int) -> str:
     return f"{pid}-{_started(pid) or 0}"
 
 
-def _is_alive(process: str) -> bool:
+def is_alive(process: str) -> bool:
+    """Whether the process that `identity` called so still runs."""
     pid, _, started = process.partition("-")
     return pid.isdecimal() and started != "0" and str(_started(int(pid))) == started
 
@@ -77,7 +78,7 @@ def _started(pid: int) -> int | None:
 
 
 def _living(folder: Path, kind: str) -> int:
-    return sum(_is_alive(note.name.partition("-")[2]) for note in folder.glob(f"{kind}-*-*"))
+    return sum(is_alive(note.name.partition("-")[2]) for note in folder.glob(f"{kind}-*-*"))
 
 
 def _demand_own(folder: Path) -> None:
@@ -93,5 +94,5 @@ def _sweep(root: Path) -> None:
     for folder in root.glob(f"{start}*"):
         with contextlib.suppress(OSError):
             old = time.time() - folder.stat().st_mtime > STALE_SECONDS
-            if old and not _is_alive(folder.name.removeprefix(start)) and not _living(folder, "*"):
+            if old and not is_alive(folder.name.removeprefix(start)) and not _living(folder, "*"):
                 shutil.rmtree(folder, ignore_errors=True)

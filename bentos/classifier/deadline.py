@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos.classifier.drain import drain
 from bentos.classifier.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Deadline:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         if scope["type"] != "http" or task is None:
+            if scope["type"] == "lifespan":
+                drain.listen()  # uvicorn has taken the signals by now
             await self.app(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
@@ -49,7 +52,7 @@ class Deadline:
 
         async def watched(message: Message) -> None:
             flight.begun = True
-            await send(message)
+            await send(drain.end_connection(message) if drain.begun else message)
 
         self._flights.add(flight)
         if not self._looking:

@@ -34,7 +34,7 @@ def checked_header(file: bytes, most_pixels: int) -> Header:
     except UnidentifiedImageError as error:
         raise Refusal(415, "not_an_image", f"These {len(file):,} bytes are no image.", ACCEPTED) from error
     except Exception as error:  # readers of hostile bytes fail in ways of their own
-        message = f"The image's header can't be read: {error}"
+        message = f"The image is damaged or cut off, its header can't be read: {error}"
         raise Refusal(422, "undecodable_image", message[:300], ACCEPTED) from error
     if header.width * header.height > most_pixels:
         raise _too_many(f"The image is {header.width} × {header.height} pixels.", most_pixels)

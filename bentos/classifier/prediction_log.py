@@ -49,7 +49,7 @@ class Keeping:
 
 @dataclass(frozen=True)
 class LogState:
-    """How the log stands, for `/model` and the metrics."""
+    """How this worker's log stands, for `/model` and the metrics."""
 
     waiting: int  # rows in memory
     written: int  # rows in the database, by this worker

@@ -1,5 +1,6 @@
 """From a batch as it was answered to the rows of the prediction log: measured, projected, identified."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ from flywheel.data.decode import image_id
 from flywheel.data.measurements import STATISTICS, statistics
 from flywheel.ledger.predictions import PredictionRow
 from flywheel.model.inference import softmax
+
+log = logging.getLogger(__name__)
 
 MEASURED_TOGETHER = 64  # small images of that many stay in a core's cache
 NO_PIXELS: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
@@ -55,7 +58,11 @@ def rows_of(
         return rows
     chosen = [row for row, each in enumerate(answered.seen) if each.for_shadow is not None]
     packed = [each.for_shadow for each in answered.seen if each.for_shadow is not None]
-    outputs = answered.shadow.classifier.predict_packed(np.concatenate(packed))
+    try:
+        outputs = answered.shadow.classifier.predict_packed(np.concatenate(packed))
+    except Exception:  # whatever a model on trial does: what the champion answered is recorded
+        log.exception("%s failed on %d images in the champion's shadow", answered.shadow.about.model_id, len(chosen))
+        return rows
     looked_at = replace(answered, seen=[answered.seen[row] for row in chosen])
     probabilities, of_these = softmax(outputs.logits), ([images[row] for row in chosen], measured[chosen])
     beside = _rows(

@@ -15,6 +15,7 @@ from bentos.classifier.ask import Ask
 from bentos.classifier.bundle import Bundle, Standing
 from bentos.classifier.errors import Refusal
 from bentos.classifier.image_header import ACCEPTED, Header, checked_header
+from bentos.classifier.tallies import Tallies
 from flywheel.data.decode import UndecodableImage, decode, image_id
 from flywheel.data.measurements import measurable
 from flywheel.model.inference import softmax
@@ -69,27 +70,61 @@ class Predictor:
     """Who stands, the limit on what is decoded, and where answers are recorded."""
 
     def __init__(
-        self, standing: Standing, most_pixels: int, record: Callable[[Answered], None] = lambda _: None
+        self,
+        standing: Standing,
+        most_pixels: int,
+        record: Callable[[Answered], None] = lambda _: None,
+        tallies: Tallies | None = None,
     ) -> None:
         self.standing = standing  # replaced as a whole, by one store
         self.most_pixels = most_pixels
         self.record = record
+        self.tallies = tallies or Tallies()
 
     def predict(self, asks: Sequence[Ask]) -> list[Prediction | Exception]:
         """One result an image, in order; one that can't be read gets a Refusal and leaves its neighbours alone."""
         standing = self.standing  # read once: one batch knows one champion
         found = [self._see(ask, standing) for ask in asks]
         seen = [each for each in found if isinstance(each, Seen)]
-        answers = {False: self._answer(standing.champion, standing, [each for each in seen if not each.on_trial])}
+        tried = [each for each in seen if each.on_trial]
+        own = [each for each in seen if not each.on_trial]
+        answers: dict[bool, Iterator[Prediction | Exception]] = {False: self._by_champion(standing, own)}
         if standing.trial is not None:
-            answers[True] = self._answer(standing.trial, standing, [each for each in seen if each.on_trial])
+            answers[True] = self._try(standing.trial, standing, tried)
         return [each if isinstance(each, Exception) else next(answers[each.on_trial]) for each in found]
 
+    def _by_champion(self, standing: Standing, seen: list[Seen]) -> Iterator[Prediction]:
+        try:
+            return self._answer(standing.champion, standing, seen)
+        except Exception:
+            self.tallies.failed(standing.champion.serving, len(seen))
+            raise
+
+    def _try(self, trial: Bundle, standing: Standing, seen: list[Seen]) -> Iterator[Prediction | Exception]:
+        """The canary's answers; where it can't give any, the champion's: no client fails for a trial."""
+        try:
+            return self._answer(trial, standing, seen)
+        except Exception:  # whatever a model on trial does, it is counted against it
+            log.exception("%s failed on %d requests; the champion answers them", trial.about.model_id, len(seen))
+            self.tallies.failed(trial.serving, len(seen))
+        return iter(self.predict_by(Standing(standing.champion), [each.ask for each in seen]))
+
+    def predict_by(self, standing: Standing, asks: Sequence[Ask]) -> list[Prediction | Exception]:
+        """The same by others than those who stand now."""
+        found = [self._see(ask, standing) for ask in asks]
+        answers = self._answer(standing.champion, standing, [each for each in found if isinstance(each, Seen)])
+        return [each if isinstance(each, Exception) else next(answers) for each in found]
+
     def _answer(self, bundle: Bundle, standing: Standing, seen: list[Seen]) -> Iterator[Prediction]:
+        """Raises FloatingPointError where a model on trial answers with what is no number."""
         if not seen:
             return iter(())
+        began = time.perf_counter()
         outputs = bundle.classifier.predict_packed(np.concatenate([each.packed for each in seen]))
         probabilities = softmax(outputs.logits)
+        if bundle is standing.trial and not np.isfinite(outputs.logits).all():
+            raise FloatingPointError(f"{bundle.about.model_id} answered with what is no number")
+        self.tallies.answered(bundle.serving, len(seen), time.perf_counter() - began)
         model = bundle.classifier.model
         shadow = standing.trial if any(each.for_shadow is not None for each in seen) else None
         now = time.time_ns() // 1000

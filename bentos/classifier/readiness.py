@@ -6,6 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bentos.classifier.crew import Crew
+from bentos.classifier.drain import drain
 from bentos.classifier.errors import Refusal
 
 PATH = "/readyz"
@@ -24,9 +25,9 @@ class Readiness:
             return
         crew = self._crew()
         ready, workers = (crew.ready, crew.workers) if crew else (0, 1)
-        if ready >= workers:
+        if ready >= workers and not drain.begun:
             await PlainTextResponse("\n")(scope, receive, send)
             return
-        message = f"{ready} of {workers} workers are ready."
+        message = "The service stops." if drain.begun else f"{ready} of {workers} workers are ready."
         refusal = Refusal(503, "not_ready", message, "Wait: a worker that died is replaced.", {"Retry-After": "5"})
         await refusal.response()(scope, receive, send)

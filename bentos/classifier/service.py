@@ -76,7 +76,7 @@ class Classifier:
         metrics = Metrics(self.crew.folder / "metrics")
         limit = RateLimit(self.crew.folder / "rate", [key.id for key in keys], settings.rate, settings.burst)
         known = (stored.info.labels, stored.info.metadata)
-        self.worker = start_worker(Path(stored.path), tag, *known, settings, metrics)
+        self.worker = start_worker(Path(stored.path), tag, *known, settings, metrics, self.crew.folder)
         _bound[:] = [self.worker]
         _shared.crew, _shared.metrics, _shared.limit = self.crew, metrics, limit if settings.rate else None
         if not keys:

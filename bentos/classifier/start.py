@@ -12,6 +12,7 @@ from bentos.classifier.batcher import MicroBatcher
 from bentos.classifier.bundle import Standing, load_bundle
 from bentos.classifier.feedback import Feedbacks
 from bentos.classifier.kept_images import KeptImages
+from bentos.classifier.log_notes import LogNotes
 from bentos.classifier.metrics import Metrics
 from bentos.classifier.prediction_id import PredictionIds
 from bentos.classifier.prediction_log import Keeping, PredictionLogger
@@ -36,8 +37,10 @@ def start_worker(
     measured: Mapping[str, Any],
     settings: ServiceSettings,
     metrics: Metrics,
+    shared: Path,
 ) -> Worker:
-    """A worker with the model of its own Bento, or with the ledger's champion where one is followed.
+    """A worker with the model of its own Bento, or with the ledger's champion where one is followed. `shared`
+    is the folder of the service's workers.
 
     Raises ModelError where the Bento's own model is damaged or answers otherwise than when it was trained.
     """
@@ -54,16 +57,24 @@ def start_worker(
     keeping = Keeping(images, settings.kept_share, settings.ask_below, settings.most_asked)
     logger = PredictionLogger(opener, Spool(place.paths.spool), keeping, metrics.dropped.inc)
     predictor.record = partial(_count_and_log, metrics, logger)
-    metrics.watch_log(lambda: (logger.state.waiting, logger.state.spooled))
+    notes = LogNotes(shared, lambda: logger.state)
+    metrics.watch_log(partial(_noted, notes))
     feedbacks = Feedbacks(opener, images, model.task_id, model.classes, logger.flush)
     watch = None
     if settings.follow and has_home():
-        watch = Watch(predictor, place.paths, partial(open_ledger, place), opener, logger.enter, metrics.swaps.inc)
+        ledger = partial(open_ledger, place, serving=True)
+        watch = Watch(predictor, place.paths, ledger, opener, logger.enter, metrics.swaps.inc)
         watch.look()
         watch.start()
     url = shown(database_url(place.ledger_url))
     log.info("predictions go to %s; %s", url, "the ledger's champion answers" if watch else "the Bento's model answers")
-    return Worker(predictor, batcher, PredictionIds(), logger, url, feedbacks, watch)
+    return Worker(predictor, batcher, PredictionIds(), logger, url, feedbacks, watch, notes)
+
+
+def _noted(notes: LogNotes) -> tuple[int, int]:
+    """Once a second: the metrics' thread asks."""
+    state = notes.note()
+    return state.waiting, state.spooled
 
 
 def _count(metrics: Metrics, answered: Answered) -> None:

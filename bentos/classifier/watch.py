@@ -28,6 +28,7 @@ from flywheel.paths import Paths
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+LOOKS_A_NOTE = 5  # an idle worker too says every so often that it is there
 LONGEST_RETRY_SECONDS = 60.0
 UNREADABLE = (LedgerError, SQLAlchemyError, OSError)
 
@@ -55,7 +56,7 @@ class _Place:
         """Whether nothing is to be done. What was refused is tried again, ever more rarely: a folder that is being
         copied may be whole a moment later, and one that is damaged should not be read all the time."""
         if wanted == self.served:
-            self.refused, self.trouble = None, ""
+            self.served, self.refused, self.trouble = wanted, None, ""  # a lease may have been renewed
             return True
         self.waited += LOOK_SECONDS
         return wanted == self.refused and self.waited < self.retry_in
@@ -92,6 +93,7 @@ class Watch:
         self._entered, self._swapped = entered, swapped
         self._champion, self._trial = _Place(), _Place()
         self._unreadable = ""
+        self._looks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="champion-watch", daemon=True)
 
@@ -116,6 +118,7 @@ class Watch:
             self._cannot_read(error)
             return
         self._unreadable = ""
+        self._note_tallies()
         if not self._champion.is_settled(champion):
             self._follow_champion(champion)
         if not self._trial.is_settled(trial):
@@ -133,7 +136,23 @@ class Watch:
         self._ledger = self._ledger or self._open_ledger()
         self._predictions = self._predictions or self._open_predictions()
         task = self._own.serving.task_id
-        return self._ledger.champion(task), self._predictions.trial(task)
+        champion, trial = self._ledger.champion(task), self._predictions.trial(task)
+        # a model that became champion meanwhile is on trial no more, whoever ends that
+        return champion, None if champion and trial and trial.model_id == champion.model_id else trial
+
+    def _note_tallies(self) -> None:
+        """What was counted since the last look goes to where a release's canary is judged."""
+        tallies, standing = self._predictor.tallies, self._predictor.standing
+        self._looks += 1
+        if self._looks % LOOKS_A_NOTE == 0:
+            tallies.note_anew(each.serving for each in (standing.champion, standing.trial) if each is not None)
+        changed = tallies.changed()
+        try:
+            if self._predictions is not None:
+                self._predictions.note(changed)
+        except UNREADABLE as error:
+            self._predictor.tallies.again(changed)
+            log.warning("what was counted could not be noted: %s", _told(error))
 
     def _cannot_read(self, error: Exception) -> None:
         told = f"The ledger can't be read: {_told(error)}"
@@ -141,6 +160,9 @@ class Watch:
             log.warning("%s", told)
         self._unreadable = told
         self._ledger = self._predictions = None
+        trial = self._trial.served
+        if isinstance(trial, Trial) and trial.until is not None and datetime.now(UTC) >= trial.until:
+            self._follow_trial(None)  # whoever renewed its lease can't be asked, and it ran out by what is known
 
     def _follow_champion(self, wanted: Champion | None) -> None:
         if wanted is None:  # before the first promotion; a task that had a champion always has one
@@ -179,10 +201,15 @@ class Watch:
         """The swap: one store. What was loaded at the start is frozen, so the collection walks over little."""
         if entering is not None:
             self._entered(entering.serving)
+            self._predictor.tallies.note_anew([entering.serving])
         before, self._predictor.standing = self._predictor.standing, standing
         if before.champion.serving.model_id != standing.champion.serving.model_id:
             self._swapped()
             log.info("%s answers now, after %s", standing.champion.about.model_id, before.champion.about.model_id)
+        left = {bundle.serving.id: bundle.serving for bundle in (before.champion, before.trial) if bundle is not None}
+        stays = {bundle.serving.id for bundle in (standing.champion, standing.trial) if bundle is not None}
+        for serving in (serving for key, serving in left.items() if key not in stays):
+            self._predictor.tallies.forget(serving)
         del before
         gc.collect()
 

@@ -10,6 +10,7 @@ from bentos.classifier.prediction_id import PredictionIds
 
 if TYPE_CHECKING:  # torch stands behind them, and the process that only starts workers does without
     from bentos.classifier.feedback import Feedbacks
+    from bentos.classifier.log_notes import LogNotes
     from bentos.classifier.prediction_log import PredictionLogger
     from bentos.classifier.predictor import Prediction, Predictor
     from bentos.classifier.watch import Watch
@@ -26,6 +27,7 @@ class Worker:
     log_url: str = ""  # without its password
     feedbacks: "Feedbacks | None" = None
     watch: "Watch | None" = None
+    notes: "LogNotes | None" = None  # of the service's other workers, where there may be some
 
     @property
     def about(self) -> ServedModel:
@@ -42,7 +44,7 @@ class Worker:
     def _log(self) -> LogAnswer | None:
         if self.logger is None:
             return None
-        state = self.logger.state
+        state = self.notes.together() if self.notes else self.logger.state
         return LogAnswer(
             where=self.log_url,
             waiting=state.waiting,

@@ -1,5 +1,6 @@
 """The routes over a real tiny model: what is answered, and each kind of bad input with its own 4xx."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -325,3 +326,33 @@ def test_a_refusal_is_the_same_both_ways(
     assert_one_shape(response.json())
     assert (response.status_code, response.json()) == (other.status_code, other.json())
     assert 400 <= response.status_code < 500
+
+
+def test_the_page_of_the_routes_asks_nothing_of_another_host(client: TestClient) -> None:
+    front = client.get("/", headers={"accept": "text/html"})
+    assert (front.status_code, front.url.path) == (200, "/docs")
+    assert "//" not in front.text, "no address but its own"
+    linked = re.findall(r'(?:src|href)="([^"]+)"|url: "([^"]+)"', front.text)
+    names = sorted({one or other for one, other in linked} - {"data:,"})
+    assert names == ["docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"]
+    script, style, document = (client.get(str(front.url.join(name))) for name in names)
+    assert {each.status_code for each in (script, style, document)} == {200}
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "SwaggerUIBundle" in script.text
+    assert style.headers["content-type"].startswith("text/css")
+    assert all(each.startswith("data:") for each in re.findall(r"url\(\s*[\"']?([^)]+)", style.text))
+    assert "@import" not in style.text
+    assert "/classify_batch" in document.json()["paths"]
+    assert re.search(r'<a href="openapi.json">', front.text), "what is there without the script"
+
+
+@pytest.mark.parametrize("name", ["marked.min.js", "..%2Fhttp_app.py", "swagger-ui.css%00", "", "a/b"])
+def test_no_other_file_is_given_away(client: TestClient, name: str) -> None:
+    response = client.get(f"/docs/{name}", follow_redirects=False)
+    assert response.status_code in ({307} if not name else {404})
+    if name:
+        assert_one_shape(response.json())
+
+
+def test_redoc_which_asks_a_cdn_is_not_there(client: TestClient) -> None:
+    assert client.get("/redoc").status_code == 404

@@ -1,6 +1,7 @@
 """Readiness is every worker's; what workers share lies in a folder of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,8 +10,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from bentos.classifier import log_notes
 from bentos.classifier.crew import PREFIX, STALE_SECONDS, Crew, identity
+from bentos.classifier.log_notes import LogNotes
 from bentos.classifier.metrics import Exposed, Metered, Metrics, route_of
+from bentos.classifier.prediction_log import LogState
 from bentos.classifier.readiness import Readiness
 
 
@@ -133,3 +137,30 @@ def test_metrics_count_by_route_and_never_by_what_a_client_makes_up():
     assert "flywheel_log_waiting_rows 3.0" in text
     assert "wp-admin" not in text
     assert route_of("/queue/a/b/image") == "/queue/{prediction_id}/image"
+
+
+def test_the_logs_figures_are_all_workers_and_what_a_dead_one_held_is_nobodys(tmp_path, monkeypatch):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    own = [LogState(waiting=1, written=10, spooled=0, dropped=2, trouble="")]
+    mine = LogNotes(tmp_path, lambda: own[0])
+    with monkeypatch.context() as there:
+        there.setattr(log_notes, "identity", lambda _: identity(other.pid))
+        theirs = LogNotes(tmp_path, lambda: LogState(3, 30, 5, 4, "database is locked"))
+    assert mine.together() == own[0], "the other has told nothing yet"
+    assert theirs.note() == LogState(3, 30, 5, 4, "database is locked")
+    assert mine.together() == LogState(4, 40, 5, 6, "database is locked")
+    mine.note()
+    own[0] = LogState(0, 11, 0, 2, "")
+    assert mine.together() == LogState(3, 41, 5, 6, "database is locked"), "its own figures are of the moment"
+    assert theirs.together() == LogState(4, 40, 5, 6, "database is locked"), "those of the others are what they noted"
+    other.kill()
+    other.wait()
+    assert mine.together() == LogState(0, 41, 0, 6, "")
+    (tmp_path / "log" / "7-8.json").write_text("{")
+    assert mine.together() == LogState(0, 41, 0, 6, ""), "a note that can't be read is none"
+
+
+def test_figures_that_can_not_be_noted_end_nothing(tmp_path):
+    notes = LogNotes(tmp_path / "crew", lambda: LogState(1, 2, 3, 4, ""))
+    shutil.rmtree(tmp_path / "crew")
+    assert notes.note() == notes.together() == LogState(1, 2, 3, 4, "")

@@ -81,6 +81,18 @@ def test_bad_feedback_gets_its_own_4xx(client, body, status, code):
     assert_one_shape(response.json())
 
 
+@pytest.mark.parametrize("field", ["source", "label", "prediction_id"])
+def test_a_nul_character_is_refused_before_a_database_sees_it(client, url, field):
+    """SQLite would keep it, Postgres would fail as if the log could not be reached."""
+    sent = {"prediction_id": classified(client)["prediction_id"], "label": "ship", "source": "harbour master"}
+    for text in ("\x00", sent[field] + "\x00", "\x00" + sent[field], sent[field][:1] + "\x00" + sent[field][1:]):
+        response = client.post("/feedback", json={**sent, field: text})
+        assert response.status_code == 422
+        assert_one_shape(response.json())
+    assert open_predictions(url).labels() == []
+    assert client.post("/feedback", json=sent).status_code == 200, "it was the NUL"
+
+
 def test_broken_json_is_a_422_in_the_one_shape(client):
     response = client.post("/feedback", content=b"{", headers={"content-type": "application/json"})
     assert response.status_code == 422

@@ -3,7 +3,9 @@
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from bentos.classifier.predictor import Predictor
 from bentos.classifier.watch import Watch
 from flywheel.data.decode import decode
 from flywheel.ledger import Ledger, LedgerError, open_ledger
+from flywheel.ledger.leases import open_leases
 from flywheel.ledger.predictions import Role, Serving, open_predictions
 from flywheel.model.folder import WEIGHTS, list_files, read_manifest, read_model, write_manifest
-from flywheel.model.inference import load_model, softmax
+from flywheel.model.inference import Outputs, load_model, softmax
 from flywheel.paths import Paths
 from tests.bentos.classifier.conftest import bundle_of
 from tests.bentos.classifier.test_app import encoded
@@ -215,3 +218,64 @@ def test_swaps_under_way_mix_no_batch(followed):
     stop.set()
     swapper.join()
     assert seen == {FIRST, SECOND}
+
+
+def trial_of(followed: Followed, model_id: str, *, lease: str = "", role: Role = Role.CANARY) -> None:
+    begun = ("task-1", model_id, "classifier:2", role, 1.0)
+    followed.log.begin_trial(*begun, reason="to see", who="a test", lease=lease)
+
+
+def test_a_canary_whose_lease_runs_out_is_dropped_at_the_next_look(followed, tmp_path):
+    promote(followed.ledger, FIRST)
+    leases = open_leases(f"sqlite:///{followed.paths.home / 'ledger.db'}")
+    leases.take("trial-1", "release", 4)
+    trial_of(followed, SECOND, lease="trial-1")
+    followed.watch.look()
+    assert followed.answer() == SECOND
+    time.sleep(4.1)
+    followed.watch.look()
+    assert followed.answer() == FIRST
+
+
+def test_a_canary_is_dropped_when_its_lease_runs_out_unseen(followed):
+    """The database is gone, so nobody can tell whether the release lives."""
+    promote(followed.ledger, FIRST)
+    leases = open_leases(f"sqlite:///{followed.paths.home / 'ledger.db'}")
+    leases.take("trial-1", "release", 4)
+    trial_of(followed, SECOND, lease="trial-1")
+    followed.watch.look()
+
+    def gone() -> Ledger:
+        raise LedgerError("the database is away")
+
+    followed.opener = gone
+    followed.watch._ledger = None
+    followed.watch.look()
+    assert followed.answer() == SECOND, "the lease stands by what is known"
+    time.sleep(4.1)
+    followed.watch.look()
+    assert followed.answer() == FIRST
+
+
+@pytest.mark.parametrize("how", ["raises", "answers with NaN"])
+def test_a_canary_that_can_not_answer_costs_no_request(followed, how, monkeypatch):
+    promote(followed.ledger, FIRST)
+    trial_of(followed, SECOND)
+    followed.watch.look()
+    classifier = followed.predictor.standing.trial.classifier
+
+    def fail(packed: np.ndarray) -> Outputs:
+        if how == "raises":
+            raise RuntimeError("out of memory")
+        outputs = type(classifier).predict_packed(classifier, packed)
+        return replace(outputs, logits=np.full_like(outputs.logits, np.nan))
+
+    object.__setattr__(classifier, "predict_packed", fail)
+    assert followed.answer() == FIRST
+    assert followed.answer() == FIRST
+    followed.watch.look()
+    followed.log.append(followed.entered, [])  # as the prediction log does
+    (tally,) = followed.log.tallies(f"trial-{followed.log.trial('task-1').position}").values()
+    assert (tally.answers, tally.failures) == (0, 2)
+    (champions,) = followed.log.tallies(followed.ledger.champion("task-1").decision_id).values()
+    assert champions.answers == 2
