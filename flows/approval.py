@@ -4,16 +4,19 @@ The run suspends with the verdict as its form in the Prefect UI; nothing waits m
 of the rule that marks silent runs as crashed: a suspended run is silent.
 """
 
+from typing import Any
+
 from prefect import flow, get_run_logger
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flows.parameters import takes
 from flywheel.records import Release
 from flywheel.settings import ApprovalParameters
 from tasks.alone import alone
-from tasks.stages import promote, told_gate
+from tasks.releasing import promote
+from tasks.stages import told_gate
 
 WAITING = (
     "This promotion waits for a person, at most %g hours: open this run in the Prefect UI, press Resume, turn the "
@@ -21,8 +24,15 @@ WAITING = (
 )
 
 
+def _all_are_asked(form: dict[str, Any]) -> None:
+    form["required"] = list(form["properties"])
+
+
 class Approval(RunInput):
-    """What the person is asked."""
+    """What the person is asked. The form names every field as required: it calls any other one optional, and the switch
+    that decides is none, though it is off until it is turned on."""
+
+    model_config = ConfigDict(json_schema_extra=_all_are_asked)
 
     approve: bool = Field(default=False, description="On: it becomes champion. Off, as it is now: the champion stays.")
     name: str = Field(min_length=1, max_length=200, description="Who decides. It stays on record.")

@@ -1,16 +1,13 @@
 """The flow parameters as command-line options: one option a field of the pydantic model, with its description."""
 
 import argparse
-from typing import get_args
+from typing import Any, get_args
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ValidationError
 
-from flows.parameters import accepted, nested, options
+from flows.parameters import nested, options, refusals
 from flywheel.presets import PRESETS
 from flywheel.settings import TrainingParameters
-
-OWN_CHECK = "value_error"  # pydantic's name for what a validator of ours raised
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +23,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"  {preset.name}: {preset.command}\n    cost: {preset.cost}\n    expected: {preset.expected}"
         for preset in PRESETS.values()
     )
-    for name, (_, field) in options(TrainingParameters).items():
+    add_fields(parser, TrainingParameters)
+
+
+def add_fields(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
+    """One option a field, in any of the spellings that make and people use."""
+    for name, (_, field) in options(model).items():
         default = "unset" if field.default in (None, "") else field.default
         choices = get_args(field.annotation)
         described = field.description or f"one of {', '.join(map(str, choices))}" if choices else field.description
@@ -35,25 +37,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*dict.fromkeys(spellings), dest=name, metavar="VALUE", help=help_text)
 
 
+def given_fields(arguments: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
+    """What was given, nested as the model is."""
+    values = {name: getattr(arguments, name) for name in options(model)}
+    return nested(model, {name: value for name, value in values.items() if value is not None})
+
+
 def parameters_from(arguments: argparse.Namespace) -> TrainingParameters:
     """The options that were given, over the preset. Raises pydantic.ValidationError."""
-    values = {name: getattr(arguments, name) for name in options(TrainingParameters)}
-    given = {name: value for name, value in values.items() if value is not None}
-    return PRESETS[arguments.preset].with_options(nested(TrainingParameters, given))
+    return PRESETS[arguments.preset].with_options(given_fields(arguments, TrainingParameters))
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel] = TrainingParameters, program: str = "flows.run") -> str:
     """One line a bad field: its name, what was given, what is accepted."""
-    lines = [
-        f"{str(problem['loc'][-1]).upper()}={problem['input']!r}: {_expected(problem)}." for problem in error.errors()
-    ]
-    return "\n".join([*lines, "Run 'make help' for the targets, 'python -m flows.run --help' for every parameter."])
-
-
-def _expected(problem: ErrorDetails) -> str:
-    """A number's whole range, where pydantic names only the bound that was passed; else what pydantic says."""
-    _, field = options(TrainingParameters).get(str(problem["loc"][-1]), (None, None))
-    said = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] != OWN_CHECK and field is not None and (text := accepted(field)):
-        return f"{text.removesuffix(', or null')} expected{', or none' if text.endswith(', or null') else ''}"
-    return f"{said[0].lower()}{said[1:]}"
+    lines = [f"{name.upper()}={given!r}: {expected}." for name, given, expected in refusals(model, error)]
+    return "\n".join([*lines, f"Run 'make help' for the targets, 'python -m {program} --help' for every parameter."])

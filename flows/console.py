@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 class ConsoleReporter:
     """A `tasks.reporting.Reporter` that prints. Use it as a context manager, so that the live line is taken away."""
 
-    def __init__(self, console: Console, estimate: Estimate) -> None:
+    def __init__(self, console: Console, estimate: Estimate | None = None) -> None:
         self._console = console
         self._estimate = estimate
         self._began = time.monotonic()
@@ -42,14 +42,16 @@ class ConsoleReporter:
             self._live.stop()
 
     def started(self, stage: str) -> None:
-        self._estimate.start(stage)
+        if self._estimate:
+            self._estimate.start(stage)
         self._show(stage, "", plain=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
         end_if_interrupted()
-        self._estimate.progress(done, total)
+        if self._estimate:
+            self._estimate.progress(done, total)
         counted = f"{done:,} of {total:,}" if total else f"{done:,}"
-        self._show(self._estimate.current, f"{what} {counted}")
+        self._show(self._stage, f"{what} {counted}")
 
     def training(self, event: Mapping[str, Any]) -> None:
         end_if_interrupted()
@@ -57,12 +59,13 @@ class ConsoleReporter:
         if kind == "tracking":  # the only time that it is said, so a live line will not do
             self._print(Text(f"{'':<17}W&B: {event.get('said')}", style="dim"))
             return
-        if kind in {"step", "epoch"}:
+        if kind in {"step", "epoch"} and self._estimate:
             self._estimate.progress(int(event.get("step", 0)), int(event.get("steps", 0)))
         self._show("train", _training_text(event), plain=kind != "step" or None)
 
     def finished(self, stage: str, seconds: float, result: str) -> None:
-        self._estimate.finish(stage)
+        if self._estimate:
+            self._estimate.finish(stage)
         self._print(Text.assemble((f"{stage:<17}", "bold"), f"{result:<21}", (f"{duration(seconds):>12}", "dim")))
 
     def _show(self, stage: str, detail: str, plain: bool | None = None) -> None:
@@ -74,11 +77,8 @@ class ConsoleReporter:
             self._print(self._line())
 
     def _line(self) -> Text:
-        left = f"  about {self._left()} left" if self._stage else ""
+        left = f"  about {duration(self._estimate.left())} left" if self._stage and self._estimate else ""
         return Text.assemble((f"{self._stage:<17}", "bold cyan"), self._detail, (left, "dim"))
-
-    def _left(self) -> str:
-        return duration(self._estimate.left())
 
     def _print(self, line: Text) -> None:
         self._printed = time.monotonic()

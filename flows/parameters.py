@@ -11,12 +11,22 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
-PATTERNS = {r"^$|\.safetensors$": "the path of a .safetensors file, or nothing"}
+PATTERNS = {
+    r"^$|\.safetensors$": "the path of a .safetensors file, or nothing",
+    r"^$|^task-[0-9a-f]{12}$": "task- and 12 hex digits, or nothing",
+    r"^$|^dec-[0-9a-f]{12}$": "dec- and 12 hex digits, or nothing",
+}
 NUMBERS = {int: "a whole number", float: "a number"}
+OWN_CHECK = "value_error"  # pydantic's name for what a validator of ours raised
+
+
+class ParameterError(ValueError):
+    """Values that can't be meant; the message names each field, what was given, and what is accepted."""
 
 
 def options(model: type[BaseModel]) -> dict[str, tuple[str | None, FieldInfo]]:
@@ -48,16 +58,6 @@ def flat(parameters: BaseModel) -> dict[str, Any]:
     }
 
 
-class ParameterError(ValueError):
-    """Values that can't be meant; the message names each field, what was given, and what is accepted."""
-
-
-def said(error: ValidationError) -> str:
-    """In one line, which Prefect shows as a run's reason."""
-    told = [(str(each["loc"][-1]), each["input"], each["msg"].removeprefix("Value error, ")) for each in error.errors()]
-    return "; ".join(f"{name}={given!r}: {message}" for name, given, message in told) + "."
-
-
 def takes(model: type[M]) -> Callable[[Callable[[M], R]], Callable[..., R]]:
     """Make a function of one model a function of its fields. Calling it raises ParameterError where they can't be."""
     fields = options(model)
@@ -67,7 +67,8 @@ def takes(model: type[M]) -> Callable[[Callable[[M], R]], Callable[..., R]]:
             try:
                 parameters = model.model_validate(nested(model, given))
             except ValidationError as error:  # what no form can check: one field against another
-                raise ParameterError(said(error)) from error
+                said = (f"{name}={value!r}: {expected}." for name, value, expected in refusals(model, error))
+                raise ParameterError(" ".join(said)) from None
             return function(parameters)
 
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -77,6 +78,30 @@ def takes(model: type[M]) -> Callable[[Callable[[M], R]], Callable[..., R]]:
         return run
 
     return decorate
+
+
+def refusals(model: type[BaseModel], error: ValidationError) -> list[tuple[str, Any, str]]:
+    """Each bad field's name, what was given, what is accepted."""
+    return [
+        (name, problem["input"], _expected(options(model).get(name, (None, None))[1], problem))
+        for problem in error.errors()
+        for name in [str(problem["loc"][-1])]
+    ]
+
+
+def _expected(field: FieldInfo | None, problem: ErrorDetails) -> str:
+    """A number's whole range, where pydantic names only the bound that was passed; else what pydantic says."""
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] != OWN_CHECK and field is not None and (text := accepted(field) or in_words(field)):
+        return f"{text.removesuffix(', or null')} expected{', or none' if text.endswith(', or null') else ''}"
+    return f"{said[0].lower()}{said[1:]}"
+
+
+def in_words(field: FieldInfo) -> str:
+    """What a text that may not be just any is asked to be; "" for every other field."""
+    if field.annotation is not str or not field.metadata or not field.description:
+        return ""
+    return f"{field.description[0].lower()}{field.description[1:]}".rstrip(".")
 
 
 def accepted(field: FieldInfo) -> str:
@@ -113,6 +138,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     described, extra = field.description or "", {}
     if text := accepted(field):
         described = f"{described} {text[0].upper()}{text[1:]}."
+    if text := text or in_words(field):
         # a bound alone would be refused as "0 is less than the minimum of 1", which leaves the other one to be guessed
         document = {**TypeAdapter(annotation).json_schema(), **_of_the_form(field)}
         extra = {"if": document, "else": {"enum": [text]}}

@@ -27,9 +27,9 @@ STYLE = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_EVIDENCE
 
 def print_data(console: Console, data: PreparedData, parameters: TrainingParameters, seconds: float) -> None:
     """The summary of `make data`."""
-    table = _table()
+    table = table_of_two()
     _data_rows(table, data)
-    _print(console, table, seconds)
+    print_summary(console, table, seconds)
     again = "".join(f" {variable}" for variable in changed(parameters))
     own = ["make run SOURCE=/path/to/your/class/folders"] if is_named(parameters.data.source) else []
     _commands(console, "Next:", [f"make train{again}", f"make run{again}", *own])
@@ -37,7 +37,7 @@ def print_data(console: Console, data: PreparedData, parameters: TrainingParamet
 
 def print_outcome(console: Console, outcome: TrainingOutcome, release: Release | None, seconds: float) -> None:
     """The summary of `make run` and `make train`."""
-    table = _table()
+    table = table_of_two()
     _data_rows(table, outcome.data)
     model, evaluation = outcome.model, outcome.evaluation
     table.add_row("model", f"{model.id}  {model.architecture}, {model.parameters:,} parameters, on {model.device}")
@@ -50,8 +50,8 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     table.add_row("Bento", outcome.bento.tag)
     table.add_row("", Text(f"Served: {outcome.bento.smoke_test}"))
     table.add_row("champion", _champion_text(outcome, release))
-    table.add_row("report", Text(_shown(outcome.report)))
-    _print(console, table, seconds)
+    table.add_row("report", Text(shown_path(outcome.report)))
+    print_summary(console, table, seconds)
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in outcome.seconds.items())
     rest = seconds - sum(outcome.seconds.values())
     console.print(
@@ -67,7 +67,7 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     if release is None and outcome.gate.verdict is Verdict.PASS and outcome.gate.champion_id != model.id:
         asks = approve_command(outcome.gate.id, outcome.bento.tag)
         _commands(console, WAITING, [" ".join((".venv/bin/" + asks[0], *asks[1:]))])
-    image = shlex.quote(_shown(outcome.data.source.folder / _an_image(outcome)))
+    image = shlex.quote(shown_path(outcome.data.source.folder / _an_image(outcome)))
     # the champion of this task answers; where that is another model, this one is named
     this = "" if release is not None and release.champion_id == model.id else f" MODEL={model.id}"
     task = f" TASK={model.task_id}"
@@ -78,7 +78,7 @@ def print_outcome(console: Console, outcome: TrainingOutcome, release: Release |
     )
 
 
-def _table() -> Table:
+def table_of_two() -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -86,17 +86,22 @@ def _table() -> Table:
 
 
 def _data_rows(table: Table, data: PreparedData) -> None:
+    from flywheel.data.versions import told_elsewhere
+
     paths = Settings().paths
     note = f"  {data.source.note}" if data.source.note else ""
     table.add_row("source", Text(f"{data.source.name}{note}"))
     counts = ", ".join(f"{count:,} {side}" for side in Side if (count := data.dataset.counts.get(side, 0)))
     table.add_row("dataset", f"{data.dataset.id}  {len(data.dataset.classes)} classes: {counts}")
     if data.dataset.quarantined:
-        listed = _shown(paths.quarantine(data.dataset.index_id))
+        listed = shown_path(paths.quarantine(data.dataset.index_id))
         table.add_row("", Text(f"{data.dataset.quarantined:,} quarantined, with reasons: {listed}"))
     if data.dataset.left_out:
-        listed = _shown(data.dataset.left_out_list or data.dataset.folder)
+        listed = shown_path(data.dataset.left_out_list or data.dataset.folder)
         table.add_row("", Text(f"{data.dataset.left_out:,} left out as copies: {listed}"))
+    if told := told_elsewhere(data.dataset):
+        listed = shown_path(data.dataset.elsewhere_list or data.dataset.folder)
+        table.add_row("warning", Text(f"{told}: {listed}", style="yellow"))
     for validation in data.validations:
         for found in validation.failed(Severity.WARNING):
             first = f" (first {', '.join(found.examples)})" if found.examples else ""
@@ -122,7 +127,7 @@ def _an_image(outcome: TrainingOutcome) -> Path:
     return Path(str(table.loc[table["side"] == Side.FROZEN, "path"].iloc[0]))
 
 
-def _print(console: Console, table: Table, seconds: float) -> None:
+def print_summary(console: Console, table: Table, seconds: float) -> None:
     console.print()
     console.print(table, highlight=False)
     console.print(f"\nDone in {duration(seconds)}.", style="bold", highlight=False)
@@ -134,7 +139,7 @@ def _commands(console: Console, title: str, commands: list[str]) -> None:
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """Relative to where the user stands, where that is shorter."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

@@ -9,6 +9,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from flywheel.paths import Paths
@@ -34,13 +35,23 @@ def write_prefect_toml(project: Path, api_url: str, prefect_home: str) -> bool:
 
 def prefect_api_url(project: Path) -> str | None:
     """The address that `make up` wrote, whether or not a server still answers there."""
-    file = project / PREFECT_TOML
-    if not _ours(file):
-        return None
     try:
-        return str(tomllib.loads(file.read_text(encoding="utf-8"))["api"]["url"])
-    except (KeyError, TypeError, tomllib.TOMLDecodeError):
+        return str(_written(project)["api"]["url"])
+    except (KeyError, TypeError):
         return None
+
+
+def prefect_home(project: Path) -> str:
+    """Of the server that `make up` started; empty where nothing tells."""
+    return str(_written(project).get("home", ""))
+
+
+def _written(project: Path) -> dict[str, Any]:
+    file = project / PREFECT_TOML
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")) if _ours(file) else {}
+    except tomllib.TOMLDecodeError:
+        return {}
 
 
 def remove_prefect_toml(project: Path) -> None:

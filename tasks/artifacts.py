@@ -20,6 +20,7 @@ from prefect.artifacts import (
 from prefect.context import get_run_context
 from prefect.exceptions import MissingContextError
 
+from flywheel.data.versions import told_elsewhere
 from flywheel.paths import Paths
 from flywheel.records import (
     DatasetVersion,
@@ -86,6 +87,8 @@ def show_dataset(dataset: DatasetVersion) -> None:
     rows = [{"side": str(side), "images": dataset.counts.get(side, 0)} for side in Side]
     rows += [{"side": "quarantined", "images": dataset.quarantined}, {"side": "left out", "images": dataset.left_out}]
     said = f"**{dataset.id}** of {dataset.source}: {len(dataset.classes)} classes, packed at {dataset.size} pixels."
+    if told := told_elsewhere(dataset):
+        said += f" **Warning:** {cell(told)}."
     create_table_artifact(rows, key="dataset", description=said)
 
 
@@ -160,7 +163,7 @@ def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") 
     on = f"{images:,} images of " if images else ""
     lines = [
         f"# {gate.verdict}",
-        f"{_cell(gate.reason)}",
+        f"{cell(gate.reason)}",
         "",
         *((f"In plain words, beside the champion, with images: {page}", "") if page else ()),
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`, "
@@ -170,12 +173,12 @@ def gate_markdown(gate: GateVerdict, images: int | None = None, page: str = "") 
         "| --- | --- | ---: | ---: |",
     ]
     lines += [
-        f"| {_cell(rule.rule)} | {MARKS[rule.verdict]} | {in_unit(rule.value, rule.rule)} "
+        f"| {cell(rule.rule)} | {MARKS[rule.verdict]} | {in_unit(rule.value, rule.rule)} "
         f"| {in_unit(rule.threshold, rule.rule)} |"
         for rule in gate.rules
     ]
     # not in the table: the UI does not wrap its cells
-    lines += ["", *(f"- **{_cell(rule.rule)}**: {_cell(rule.reason)}" for rule in gate.rules)]
+    lines += ["", *(f"- **{cell(rule.rule)}**: {cell(rule.reason)}" for rule in gate.rules)]
     return "\n".join(lines)
 
 
@@ -183,10 +186,10 @@ def gate_question(gate: GateVerdict, plain_words: str, page: str) -> str:
     """What a person is asked to decide on. Short lines, no table: the UI's form has little room."""
     lines = [
         f"## Gate: {gate.verdict}",
-        f"{_cell(plain_words)}",
+        f"{cell(plain_words)}",
         "",
         *((f"Beside the champion, with images: {page}", "") if page else ()),
-        *(f"- {_cell(rule.rule)}, {MARKS[rule.verdict]}: {_found(rule)}" for rule in gate.rules),
+        *(f"- {cell(rule.rule)}, {MARKS[rule.verdict]}: {_found(rule)}" for rule in gate.rules),
         "",
         f"Decision `{gate.id}` on `{gate.model_id}`, champion `{gate.champion_id or 'none'}`.",
         "",
@@ -200,7 +203,7 @@ def _found(rule: RuleResult) -> str:
     from flywheel.units import ends, in_unit
 
     if rule.verdict is not Verdict.PASS or rule.value is None or rule.parts:
-        return _cell(rule.reason)
+        return cell(rule.reason)
     interval = f" {ends(rule.interval, rule.rule)}" if rule.interval else ""
     return f"{in_unit(rule.value, rule.rule)}{interval}, asked {in_unit(rule.threshold, rule.rule)}"
 
@@ -264,6 +267,6 @@ def link_to(page: Path | None, paths: Paths) -> str:
     return f"[{page.name}]({url})" if url else f"`{page}`"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that stays in its cell of a markdown table: class names come from outside."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

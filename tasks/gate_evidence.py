@@ -18,6 +18,7 @@ from flywheel.evaluation.evaluate import evaluate, recorded_evaluation
 from flywheel.evaluation.evidence import (
     Comparison,
     CostEvidence,
+    DriftedEvidence,
     GateEvidence,
     LeakEvidence,
     ParityEvidence,
@@ -32,10 +33,10 @@ from flywheel.evaluation.power import expected_disagreement
 from flywheel.evaluation.record import EvaluationError, Predictions, check_predictions, read_predictions
 from flywheel.ledger import Ledger
 from flywheel.paths import Paths
-from flywheel.policies import GatePolicy
+from flywheel.policies import GatePolicy, RetrainingGatePolicy
 from flywheel.reasons import reason_of
 from flywheel.records import DatasetVersion, Evaluation, Interval, Parity, ProbeResult, Side
-from tasks.gate_history import frozen_ids, past_uses
+from tasks.gate_history import drifted_judgements, frozen_ids, known_answers, known_robustness, past_uses
 
 if TYPE_CHECKING:
     from flywheel.model.inference import Classifier
@@ -112,6 +113,8 @@ class Inquiry:
         }
         if asked.rivals:
             parts |= self._against(rivals)
+        if isinstance(asked.policy, RetrainingGatePolicy):
+            parts["drifted"] = self.find(self._drifted, "drifted")
         return GateEvidence(
             task_id=asked.version.task_id,
             challenger=light(asked.challenger),
@@ -147,9 +150,16 @@ class Inquiry:
         return self._models[model_id]
 
     def _evaluation(self, model_id: str) -> Evaluation:
+        """From its record, if that holds the answers which the ledger says that the model gave; else measured now."""
         version = self.question.version
         recorded = recorded_evaluation(model_id, version, self.paths)
-        return recorded or evaluate(self._model(model_id), version, self.paths)
+        if recorded is None:
+            return evaluate(self._model(model_id), version, self.paths)
+        known = known_answers(self.ledger, model_id, recorded.id)
+        if not known or recorded.correct_sha256 in known:
+            return recorded
+        told = f"its answers are {recorded.correct_sha256[:12]}, a gate judged {', '.join(each[:12] for each in known)}"
+        return evaluate(self._model(model_id), version, self.paths, distrusted=told)
 
     def _answers_of(self, evaluation: Evaluation) -> Predictions:
         if evaluation.id not in self._answers:
@@ -178,6 +188,22 @@ class Inquiry:
             expected_disagreement(asked.policy, champion.top1.value if champion else None),
         )
 
+    def _drifted(self) -> DriftedEvidence:
+        """Both models are asked now, or by a record whose hash fits: neither ever learned from these images."""
+        asked = self.question
+        if asked.champion_id is None or not asked.version.drifted_set_id:
+            raise EvaluationError("there is no champion, or no image that was labelled under drift")
+        mine, theirs = (
+            evaluate(self._model(model_id), asked.version, self.paths, side=Side.DRIFTED)
+            for model_id in (asked.challenger.model_id, asked.champion_id)
+        )
+        for judged in (mine, theirs):
+            check_predictions(judged.folder, judged)
+        pairing = pair(read_predictions(mine.folder), read_predictions(theirs.folder))
+        comparison = Comparison(theirs.model_id, theirs.id, paired_counts(pairing, None))
+        earlier = drifted_judgements(self.ledger, asked.champion_id, asked.challenger.model_id)
+        return DriftedEvidence(asked.version.drifted_set_id, comparison, earlier)
+
     def _slices(self, champion: Evaluation, chosen: Chosen) -> tuple[SliceCounts, ...]:
         from flywheel.evaluation.slices import slices_of
 
@@ -187,10 +213,15 @@ class Inquiry:
     def _robustness(self, champion: Evaluation) -> RobustnessEvidence:
         from flywheel.evaluation.robustness import corrupted_accuracy, evaluate_robustness, robustness_difference
 
+        version = self.question.version
         mine, theirs = (
-            evaluate_robustness(self._model(model_id), self.question.version, self.paths)
+            evaluate_robustness(self._model(model_id), version, self.paths)
             for model_id in (self.question.challenger.model_id, champion.model_id)
         )
+        known = known_robustness(self.ledger, champion.model_id, version.evaluation_set_id)
+        if known and (theirs.images, corrupted_accuracy(theirs).value) not in known:
+            logger.warning("%s: no gate saw this robustness on record; it is measured again", champion.model_id)
+            theirs = evaluate_robustness(self._model(champion.model_id), version, self.paths, again=True)
         return RobustnessEvidence(
             images=mine.images,
             corruptions=len(mine.conditions),

@@ -84,3 +84,32 @@ def _ids(decision: Decision, paths: Paths) -> list[str] | None:
         return [str(name) for name in read_predictions(paths.report(decision.inputs["evaluation_id"])).ids]
     except (RuntimeError, OSError):
         return None
+
+
+def known_answers(ledger: Ledger, model_id: str, evaluation_id: str) -> set[str]:
+    """The hashes of a model's answers that gates judged it by: whatever lies on disk, these are what it said."""
+    judged = ledger.decisions(kind=Kind.GATE, model_id=model_id)
+    return {each.inputs["evidence_sha256"] for each in judged if each.inputs["evaluation_id"] == evaluation_id}
+
+
+def known_robustness(ledger: Ledger, model_id: str, evaluation_set_id: str) -> set[tuple[int, float]]:
+    """How many corrupted images a model was right on by the gates that it met, as challenger or as champion: images,
+    mean accuracy."""
+    found = set()
+    for role, of_role in (("challenger", "model_id"), ("champion", "champion_id")):
+        for decision in ledger.decisions(kind=Kind.GATE):
+            inputs, measured = decision.inputs, (decision.evidence.get("measured") or {}).get("robustness")
+            if measured and (inputs[of_role], inputs["evaluation_set_id"]) == (model_id, evaluation_set_id):
+                found.add((int(measured["images"]), float(measured[role]["value"])))
+    return found
+
+
+def drifted_judgements(ledger: Ledger, champion_id: str, challenger_id: str) -> int:
+    """How many other challengers were judged under drift against this champion before."""
+    judged = ledger.decisions(kind=Kind.GATE)
+    found = {
+        each.inputs["model_id"]
+        for each in judged
+        if each.inputs["champion_id"] == champion_id and (each.evidence.get("measured") or {}).get("drifted")
+    }
+    return len(found - {challenger_id})

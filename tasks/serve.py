@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["BENTOML_HOME"] = str(settings.paths.bentoml)  # where packaging puts it, whatever the shell has set
     print(f"Serving {champion.bento_tag} ({champion.model_id}) on http://127.0.0.1:{port}", flush=True)  # noqa: T201
     command = [sys.executable, "-m", "bentoml", "serve", champion.bento_tag, "--host", "127.0.0.1", "--port", port]
+    settings.paths.service.write_text(f"http://127.0.0.1:{port}\n", encoding="utf-8")  # for 'make status'
     os.chdir(PROJECT)
     os.execv(sys.executable, command)  # noqa: S606 - an argument list, no shell
     return 0

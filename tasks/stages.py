@@ -7,7 +7,6 @@ stay callable without Prefect.
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prefect.tasks import exponential_backoff
 
@@ -17,9 +16,7 @@ from flywheel.data.sources import fetch_source
 from flywheel.data.versions import build_version
 from flywheel.ledger import Champion, open_ledger
 from flywheel.ledger.reading import gate_of
-from flywheel.lineage.checks import artifacts_of
 from flywheel.lineage.release import demand_releasable
-from flywheel.model.folder import read_model
 from flywheel.model.initial_weights import find_initial_weights
 from flywheel.policies import GatePolicy
 from flywheel.records import (
@@ -31,7 +28,6 @@ from flywheel.records import (
     PackagedBento,
     Parity,
     PreparedData,
-    Release,
     Source,
     TrainedModel,
     ValidationResult,
@@ -44,7 +40,6 @@ from tasks.artifacts import (
     show_dataset,
     show_gate,
     show_metrics,
-    show_release,
     show_report,
     show_validation,
 )
@@ -221,21 +216,3 @@ def told_gate(gate_decision: str, bento_tag: str) -> str:
     gate = gate_of(decision)
     page = verdict_page(gate, ledger, settings.paths)
     return gate_question(gate, plain_words(decision), link_to(page, settings.paths))
-
-
-@stage("release", "release {bento_tag}")
-def promote(gate_decision: str, bento_tag: str, approval: dict[str, Any] | None = None) -> Release:
-    """Make the judged model champion of its task, in one transaction with the decision; or record why not.
-
-    `approval` is what a person said, where one was asked.
-    """
-    settings = Settings()
-    ledger = open_ledger(settings)
-    gate = demand_releasable(gate_decision, bento_tag, ledger, settings.paths)
-    model_id, reason = gate.inputs["model_id"], f"It passed its gate {gate.id}: {gate.reason}"
-    if approval is not None and approval["approved"]:
-        reason = f"Approved by {approval['who']}: {approval['reason'].rstrip('.')}. {reason}"
-    artifacts = artifacts_of(read_model(settings.paths.model(model_id)), settings.paths)
-    release = ledger.promote(gate.task_id, model_id, bento_tag, gate.id, reason, artifacts=artifacts, approval=approval)
-    show_release(release)
-    return release

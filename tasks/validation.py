@@ -125,7 +125,7 @@ def quarantine(index: ImageIndex, result: ValidationResult, paths: Paths) -> tup
         raise ValueError(f"{index.id}: a result of this index expected, one of {result.subject} given.")
     failed = [one for one in result.results if not one.success and one.unexpected_rows]
     rows = quarantined_rows(result)
-    _write(paths.quarantine(index.id), _listing(index, failed) if rows else _csv([]))
+    write_whole(paths.quarantine(index.id), _listing(index, failed) if rows else _csv([]))
     if rows:
         log.warning(
             "quarantined %s of %s images: %s", f"{len(rows):,}", f"{index.images:,}", paths.quarantine(index.id)
@@ -202,20 +202,26 @@ def _judge(parameters: DataParameters) -> str:
 def _validate(
     subject: str, stem: str, parameters: DataParameters, paths: Paths, prepared: Prepared
 ) -> ValidationResult:
-    """Run the suite; keep its page, then its result, then the list of all pages."""
+    suite, table = prepared
+    return run_and_keep(suite, table, subject, stem, paths, table["path"], parameters.largest_quarantine_share)
+
+
+def run_and_keep(
+    suite: "Suite", table: pd.DataFrame, subject: str, stem: str, paths: Paths, names: pd.Series, largest_share: float
+) -> ValidationResult:
+    """Run the suite; keep its page, then its result, then the list of all pages. `names` tell a row to a person."""
     from expectations.context import run_suite, to_records
     from expectations.docs import page
 
-    suite, table = prepared
     found = run_suite(suite, table)
-    results = to_records(suite, found, table["path"], parameters.largest_quarantine_share)
+    results = to_records(suite, found, names, largest_share)
     validation = ValidationResult(suite.name, subject, results, paths.data_docs / f"{stem}.html")
-    _write(paths.data_docs / f"{stem}.html", page(validation, found))
-    _write(paths.validations / f"{stem}.json", to_json(validation) + "\n")
+    write_whole(paths.data_docs / f"{stem}.html", page(validation, found))
+    write_whole(paths.validations / f"{stem}.json", to_json(validation) + "\n")
     _write_contents(paths)
     critical, warnings = len(validation.failed(Severity.CRITICAL)), len(validation.failed(Severity.WARNING))
     log.info(
-        "%s: %s images, %s expectations, %s critical and %s warnings (%s)",
+        "%s: %s rows, %s expectations, %s critical and %s warnings (%s)",
         subject,
         f"{len(table):,}",
         len(results),
@@ -232,7 +238,7 @@ def _write_contents(paths: Paths) -> None:
 
     files = sorted(paths.validations.glob("*.json"), key=lambda file: (-file.stat().st_mtime_ns, file.name))
     kept = [(f"{file.stem}.html", validation) for file in files if (validation := _read(file)) is not None]
-    _write(paths.data_docs / "index.html", index_page(kept))
+    write_whole(paths.data_docs / "index.html", index_page(kept))
 
 
 def _read(file: Path) -> ValidationResult | None:
@@ -244,7 +250,7 @@ def _read(file: Path) -> ValidationResult | None:
     return kept if kept.docs is not None and kept.docs.is_file() else None
 
 
-def _write(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
     """The whole file or the one before it: written under another name, then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")

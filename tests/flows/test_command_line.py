@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flows.command_line import add_options, explain, options, parameters_from
 from flows.run import main
-from flywheel.settings import TrainingParameters
+from flywheel.settings import MonitorParameters, TrainingParameters
 
 MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
 
@@ -61,6 +61,12 @@ def test_a_value_out_of_range_names_field_and_range() -> None:
     assert "WARMUP='1': a number from 0, below 1 expected." in said
 
 
+def test_an_empty_source_says_what_a_source_is() -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse("--source", "")
+    assert "SOURCE='': auto, cifar10, digits, or the path of a folder or archive" in explain(caught.value)
+
+
 def test_every_problem_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--epochs", "many", "--schedule", "zigzag"]) == 2
     said = capsys.readouterr().err
@@ -79,3 +85,11 @@ def test_make_passes_every_parameter_on() -> None:
 def test_every_parameter_explains_itself() -> None:
     unexplained = [name for name, (_, field) in options(TrainingParameters).items() if not field.description]
     assert unexplained == []
+
+
+def test_every_parameter_of_a_look_can_be_given_to_make() -> None:
+    text = MAKEFILE.read_text(encoding="utf-8")
+    watched = re.search(r"^WATCHED := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert watched
+    names = {name.upper() for name in options(MonitorParameters)}
+    assert set(watched[1].replace("\\", " ").split()) == names - {"TASK"}

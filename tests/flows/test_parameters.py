@@ -7,11 +7,24 @@ import pytest
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from flows.approval import approve_promotion
+from flows.monitoring import monitor_classifier
 from flows.parameters import ParameterError, accepted, flat, nested, options, takes
+from flows.rehearsal import rehearse
 from flows.release import release_classifier
+from flows.retraining import retrain_classifier
+from flows.rollback import rollback_classifier
 from flows.training import prepare_data, train_classifier
 from flywheel.presets import PRESETS
-from flywheel.settings import ApprovalParameters, DataParameters, ReleaseParameters, TrainingParameters
+from flywheel.settings import (
+    ApprovalParameters,
+    DataParameters,
+    MonitorParameters,
+    RehearsalParameters,
+    ReleaseParameters,
+    RetrainParameters,
+    RollbackParameters,
+    TrainingParameters,
+)
 from tests.deployments.test_prefect_yaml import DEPLOYMENTS
 
 MODELS = {
@@ -19,6 +32,10 @@ MODELS = {
     release_classifier: ReleaseParameters,
     approve_promotion: ApprovalParameters,
     prepare_data: DataParameters,
+    monitor_classifier: MonitorParameters,
+    retrain_classifier: RetrainParameters,
+    rollback_classifier: RollbackParameters,
+    rehearse: RehearsalParameters,
 }
 FLOWS = {flow.fn.__name__: flow for flow in MODELS}
 
@@ -54,6 +71,11 @@ def test_a_deployments_parameters_are_in_its_form(deployment: dict[str, Any]) ->
     ("given", "said"),
     [
         ({"epochs": 0}, "field 'epochs'. Failure reason: 0 is not one of ['a whole number from 1 to 1000']"),
+        (
+            {"source": ""},
+            "field 'source'. Failure reason: '' is not one of ['auto, cifar10, digits, or the path of a folder or "
+            "archive of class folders']",
+        ),
         ({"epochs": "x"}, "'x' is not one of ['a whole number from 1 to 1000']"),
         (
             {"learning_rate": 0},

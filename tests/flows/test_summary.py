@@ -1,6 +1,7 @@
 """The summary names what was taken out and where it is listed; names of files are shown as they are."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,18 @@ def test_what_was_taken_out_is_counted_and_its_list_named(tmp_path: Path) -> Non
     assert "idx-0123456789ab/version.csv" in said
     assert "2 classes: 40 train, 9 frozen" in said
     assert "Done in 1 min 05 s." in said
+
+
+def test_images_that_kept_an_earlier_side_are_a_warning_with_the_first_and_the_list(tmp_path: Path) -> None:
+    data = prepared(tmp_path, "cat/a.jpg")
+    assert "kept the side" not in printed(data)
+    listing = tmp_path / "version-elsewhere.csv"
+    listing.write_text("path,image_id,label,split,side\ntest/cat/[b]1.png,0a,cat,test,train\n", encoding="utf-8")
+    moved = replace(data, dataset=replace(data.dataset, elsewhere=1, elsewhere_list=listing))
+    told = " ".join(printed(moved).split())
+    assert "warning 1 image under test/ kept the side of an earlier version" in told
+    assert "1 train (first test/cat/[b]1.png): " in told
+    assert "version-elsewhere.csv" in told
 
 
 def test_a_file_name_is_no_markup(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from flywheel.records import DatasetVersion, PackagedBento, TrainedModel
 from flywheel.settings import DataParameters, Recipe, Settings
 from tasks.packaging import package_model
 from tests.tasks.judged_project import project, trained
+from tests.tasks.watched_project import watched
 
-__all__ = ["project", "trained"]
+__all__ = ["project", "trained", "watched"]
 
 SIZE = 32
 CLASSES = ("zero", "one", "two")

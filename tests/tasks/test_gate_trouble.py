@@ -22,6 +22,7 @@ from flywheel.evaluation.evaluate import evaluate
 from flywheel.evaluation.metrics import MetricsError
 from flywheel.evaluation.record import EvaluationError, Predictions, read_predictions, write_record
 from flywheel.evaluation.robustness import MANIFEST as ROBUSTNESS
+from flywheel.evaluation.robustness import corrupted_accuracy, recorded_robustness, write_robustness
 from flywheel.identity import digest_of_file
 from flywheel.ledger import Decision, Kind
 from flywheel.model.folder import MANIFEST, WEIGHTS
@@ -133,6 +134,22 @@ def test_a_champion_that_can_not_be_loaded(defended):
         assert f"{WEIGHTS}: SHA-256" in reason(verdict, rule)
 
 
+def test_a_champion_whose_folder_is_gone_is_told_once_with_all_that_it_keeps_from_being_judged(defended):
+    evaluation = strong(defended)
+    champion = evaluate_model(defended.weak, defended.version, defended.paths)
+    shutil.rmtree(champion.folder)
+    folder = defended.paths.model(defended.weak.id)
+    shutil.rmtree(folder)
+    verdict = defended.judge(evaluation)
+    stays(defended, verdict)
+    told = "Leaks, champion, slices, robustness, latency and size can't be judged: "
+    assert verdict.reason.startswith(told)
+    assert verdict.reason.count(str(folder)) == 1
+    assert verdict.reason.count("Run 'make train'") == 1
+    for rule in ("leaks", "champion", "slices", "robustness", "latency", "size"):
+        assert str(folder) in reason(verdict, rule), "each rule by itself still says why"
+
+
 def test_a_champions_damaged_manifest_and_the_same_question_once_it_is_mended(defended):
     evaluation, manifest = strong(defended), defended.paths.model(defended.weak.id) / MANIFEST
     whole = manifest.read_bytes()
@@ -206,7 +223,10 @@ def test_a_champion_that_learned_from_an_evaluation_image(defended):
     rewrite(paths.model(defended.weak.id) / MANIFEST, lambda found: found["model"].update(dataset_id=older))
     verdict = defended.judge(strong(defended))
     stays(defended, verdict, FAIL)
-    assert f"{defended.weak.id} learned from 1 of" in reason(verdict, "leaks")
+    told, images = reason(verdict, "leaks"), len(open_arrays(defended.version).side(Side.FROZEN))
+    assert told.startswith(f"{defended.weak.id} learned from 1 of {images} evaluation images (1 the same): ")
+    assert told.count("1 of ") == 1, "the count is told once"
+    assert "near" not in told, "of a kind that there is none of nothing is said"
 
 
 def rewrite(path, change) -> None:
@@ -238,3 +258,34 @@ def test_what_a_judgement_in_trouble_could_not_tell_is_read_from_the_next():
     asked = ("evalset-2", "model-c", "model-a")
     assert past_uses(Asked(troubled, mended), "task-1", asked)[0].set_aside == ("evalset-1",)
     assert past_uses(Asked(troubled), "task-1", asked)[0].set_aside == ()
+
+
+def test_a_champions_record_that_is_another_models_is_measured_again(defended):
+    """Whole in itself: only the ledger knows which answers were the champion's."""
+    evaluation = strong(defended)
+    weak = evaluate_model(defended.weak, defended.version, defended.paths)
+    honest = weak.correct_sha256
+    others = read_predictions(evaluation.folder)
+    shutil.rmtree(weak.folder)
+    write_record(replace(evaluation, id=weak.id, folder=weak.folder, model_id=weak.model_id), others)
+    verdict = defended.judge(evaluation)
+    found = evaluate_model(defended.weak, defended.version, defended.paths)
+    assert found.correct_sha256 == honest
+    assert found.top1 == weak.top1
+    assert "a gate judged" in found.remade
+    evidence = defended.ledger.decision(verdict.id).evidence["measured"]
+    assert evidence["champion"]["counts"]["only_challenger"] > 0, "the strong model against the weak one"
+
+
+def test_a_champions_robustness_that_no_gate_saw_is_measured_again(defended, caplog):
+    defended.judge(strong(defended))
+    weak = evaluate_model(defended.weak, defended.version, defended.paths)
+    file = weak.folder / ROBUSTNESS
+    honest = file.read_text()
+    before = recorded_robustness(weak.folder, weak.model_id)
+    nothing = tuple(replace(each, right=0, outcomes="0" * len(each.outcomes)) for each in before.conditions)
+    write_robustness(weak.folder, replace(before, conditions=nothing))
+    assert file.read_text() != honest
+    defended.judge(strong(defended), OPEN.model_copy(update={"margin": 0.4}))
+    assert corrupted_accuracy(recorded_robustness(weak.folder, weak.model_id)) == corrupted_accuracy(before)
+    assert "no gate saw this robustness" in caplog.text
