@@ -18,18 +18,26 @@ PARAMETERS := SOURCE SUBSET SUBSET_SEED SIZE FILTER LARGEST_QUARANTINE_SHARE LAR
 	LIFT_OVER_MAJORITY WORST_CLASS_RECALL LARGEST_ECE SMALLEST_EVALUATION_SET \
 	MARGIN PROMOTE_NON_INFERIOR WRONG_PROMOTION_BUDGET PLANNED_GATES DISAGREEMENT SMALLEST_POWER \
 	LARGEST_SLICE_DROP SMALLEST_SLICE SLICE_ERROR LARGEST_ROBUSTNESS_LOSS LARGEST_LATENCY_RATIO LARGEST_SIZE_RATIO
+WATCHED := FEWEST_IMAGES MOST_IMAGES SILENCE_HOURS LARGEST_RATE_CHANGE LARGEST_REPEATED_SHARE FALSE_ALARM_BUDGET \
+	LARGEST_LOSS LARGEST_BLANK_SHARE CLOSEST_MATCH SMALLEST_NEW_SHARE LABELS_ASKED
+REHEARSED := SCENARIO RATE WINDOW_ANSWERS CLEAN_LOOKS MOST_LOOKS LABELS_SENT PATIENCE_SECONDS KEEP
+RETRAINED := DECISION CAUSE LABELS_NEEDED COOLDOWN_HOURS RETRAIN_EPOCHS LEARNING_RATE_SHARE IMPLAUSIBLE_LEVEL FEWEST_JUDGED MOST_LABELS \
+	JUDGING_SHARE REFERENCE_SHARE REPLAY REPLAY_SEED DRIFTED_LEVEL
 given = $(foreach v,$(1),$(if $(findstring command line,$(origin $(v))),--$(v) "$$$(v)"))
 
 # A misspelt name would otherwise change nothing, and say nothing.
-KNOWN := PRESET $(PARAMETERS) IMAGE IMAGES URL PREDICTION SHARE TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML PEER_TIMM
+KNOWN := PRESET $(PARAMETERS) $(WATCHED) $(RETRAINED) $(REHEARSED) IMAGE IMAGES FILE URL PREDICTION SHARE TASK REASON BENTO PORT NAME VENV POLICY PEER_EASEML PEER_TIMM
 MISSPELT := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
 ifneq ($(MISSPELT),)
 $(error $(MISSPELT): no such variable. These are known: $(KNOWN))
 endif
 
+# two processes, a file each at a time: many tests wait for a server more than for a core
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: help install run data train up down status predict visualize serve champion history decisions gate-plan replay explain rollback promote canary shadow end-trial \
+.PHONY: help install run data train up down monitor labels retrain rehearse status predict visualize serve champion history decisions gate-plan replay explain rollback promote canary shadow end-trial \
 	verify-ledger migrate bench lock test test-all check docs format clean
 
 help: ## list the targets
@@ -55,7 +63,19 @@ up: $(STAMP) ## start the Prefect server, a worker, all deployments and the repo
 down: $(STAMP) ## end what `make up` started
 	@exec $(PYTHON) -m deployments.down
 
-status: $(STAMP) ## server, worker, deployments, last and next runs
+monitor: $(STAMP) ## one look at what the champion answered: drift, estimated accuracy, what to do (TASK= FALSE_ALARM_BUDGET= ...)
+	@exec $(PYTHON) -m flows.look $(call given,TASK $(WATCHED))
+
+labels: $(STAMP) ## true labels from a file: judged, and what is sound goes to the prediction log (FILE=labels.csv TASK=)
+	@exec $(PYTHON) -m tasks.label_file $(call given,FILE TASK)
+
+retrain: $(STAMP) ## retrain the champion now, with the labels that came since its release
+	@exec $(PYTHON) -m flows.relearn $(call given,TASK $(RETRAINED) DEVICE)
+
+rehearse: $(STAMP) ## play the whole loop on real servers in minutes: drift, alarm, labels, retraining, swap (SCENARIO=mix)
+	@exec $(PYTHON) -m flows.rehearse $(call given,TASK SEED SOURCE $(REHEARSED))
+
+status: $(STAMP) ## processes, champion and service, last look, deployments, last and next runs
 	@exec $(PYTHON) -m deployments.status
 
 predict: $(STAMP) ## the champion's answer: IMAGE=file for a top-5, IMAGES=folder for a CSV (MODEL= for another, URL= of a service)
@@ -114,10 +134,10 @@ lock: ## make requirements.txt again from pyproject.toml
 	"$$uv" pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.txt -q
 
 test: $(STAMP) ## the tests
-	@$(PYTHON) -m pytest -m "not slow and not gpu and not browser and not network"
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) -m "not slow and not gpu and not browser and not network"
 
 test-all: $(STAMP) ## the tests, the slow ones included
-	@$(PYTHON) -m pytest -m "not gpu and not network"
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) -m "not gpu and not network"
 
 check: $(STAMP) ## what CI runs: lint, types, the import law, the tests
 	@$(PYTHON) -m ruff format --check .

@@ -76,7 +76,7 @@ def make_automations(client: SyncPrefectClient, flows: Sequence[str], deployment
 
 
 def _content(rule: AutomationCore) -> dict[str, Any]:
-    """Without the ids, which each side draws for itself."""
-    document = rule.model_dump(mode="json", include=set(AutomationCore.model_fields))
+    """Without the ids, which each side draws for itself; its sets are sets, since a list of them has no one order."""
+    document = rule.model_dump(include=set(AutomationCore.model_fields))
     document["trigger"].pop("id", None)
     return document

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 PREFECT_YAML = PROJECT / "deployments" / "prefect.yaml"
-FLOWS = ("train-classifier", "release-classifier", "prepare-data")
+FLOWS = (
+    "train-classifier",
+    "release-classifier",
+    "prepare-data",
+    "monitor-classifier",
+    "retrain-classifier",
+    "rollback-classifier",
+    "rehearse",
+)
 DEPLOY_SECONDS = 300.0
 
 
@@ -106,9 +114,11 @@ def models_schema() -> dict[str, Any]:
 
     known = "|".join(re.escape(name) for name in timm.list_models())
     own = ", ".join(entrypoint.__name__ for entrypoint in OWN)
+    # a schema can't tell which names are near to the one that was given
+    near = "'make run MODEL=...' with this name proposes near ones"
     return {
         "if": {"pattern": rf"^({known})(\..+)?$"},
-        "else": {"enum": [f"one of flywheel's own, {own}, or a name that timm.list_models() has"]},
+        "else": {"enum": [f"one of flywheel's own, {own}, or a name that timm.list_models() has; {near}"]},
     }
 
 

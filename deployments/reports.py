@@ -4,7 +4,7 @@ import sys
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flywheel.settings import Settings
 
@@ -13,6 +13,12 @@ HOST = "127.0.0.1"
 
 class ReportsHandler(SimpleHTTPRequestHandler):
     """Files that lie in the folder itself: no link leads out of it, and no other site's page reads from it."""
+
+    # Prometheus scrapes nothing whose kind it isn't told
+    extensions_map: ClassVar[dict[str, str]] = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".prom": "text/plain; version=0.0.4; charset=utf-8",
+    }
 
     def __init__(self, *args: Any, directory: str, **kwargs: Any) -> None:
         self._root = Path(directory).resolve()

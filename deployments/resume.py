@@ -45,7 +45,9 @@ class Resumer:
         gone = {run["id"]: run for run in self._runs(server, UNDER_WAY) if is_gone(run)}
         for identity in self._gone & gone.keys():
             message = "Its process is gone, and nobody told: the machine or the worker went down."
-            self._set(server, gone[identity], {"type": "CRASHED", "name": "Crashed", "message": message})
+            # one that was being cancelled must not be tried again
+            name = "Cancelled" if gone[identity]["state"]["type"] == "CANCELLING" else "Crashed"
+            self._set(server, gone[identity], {"type": name.upper(), "name": name, "message": message})
         self._gone = set(gone)
 
     def _schedule_the_crashed(self, server: httpx.Client) -> None:
@@ -53,7 +55,7 @@ class Resumer:
         for run in self._runs(server, ("CRASHED",)):
             ago = now - datetime.fromisoformat(run["state"]["timestamp"])
             tries = max(int(run["run_count"]), self._tried[run["id"]])
-            if SETTLED < ago < LONGEST_AGO and tries <= MOST_TRIES:
+            if SETTLED < ago < LONGEST_AGO and tries <= MOST_TRIES and not _another_began(server, run):
                 self._tried[run["id"]] += 1
                 message = "Crashed, and tried again; finished stages and the last checkpoint are on disk."
                 details = {"scheduled_time": now.isoformat()}
@@ -74,6 +76,21 @@ class Resumer:
         answer = server.post(f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True})
         answer.raise_for_status()
         log.warning("run %s (%s) was %s: %s", run["name"], run["id"], run["state"]["name"], state["name"])
+
+
+def _another_began(server: httpx.Client, run: Run) -> bool:
+    """Whether a run of the same deployment began since, but for those that at once ended as cancelled.
+
+    What is only scheduled is asked for by the time when it will start.
+    """
+    wanted = {
+        "deployment_id": {"any_": [run["deployment_id"]]},
+        "start_time": {"after_": run["state"]["timestamp"]},
+        "state": {"type": {"not_any_": ["CANCELLED", "SCHEDULED"]}},
+    }
+    answer = server.post("/flow_runs/filter", json={"flow_runs": wanted})
+    answer.raise_for_status()
+    return any(other["id"] != run["id"] for other in answer.json())
 
 
 def is_gone(run: Run) -> bool:

@@ -73,6 +73,9 @@ class Stack:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # SQLite's writers queue: on a busy disk 10 s, the default, ended in "database is locked"
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+            # else `prefect deployment run --watch` shows states alone, and of a state only its name
+            "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+            "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
             "PREFECT_WORKER_QUERY_SECONDS": "3",
             "PYTHONPATH": str(PROJECT),  # this clone's code, wherever a flow run's process starts
             "PYTHONUNBUFFERED": "1",

@@ -1,8 +1,7 @@
-"""`make status`: processes, deployments, last runs and next runs, on one screen."""
+"""`make status`: processes, champion and service, deployments, last runs and next runs, on one screen."""
 
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from deployments.registration import use_server
 from deployments.stack import KEEPER, REPORTS, SERVER, WORKER, Stack
+from deployments.watched import moment, table_of, watched
 from flywheel.settings import Settings
 from tasks.addresses import answers
 
@@ -27,6 +27,7 @@ def main() -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
     stack = Stack(Settings()).as_it_runs()
     console.print(_processes(stack))
+    console.print(watched(stack.settings))
     if not answers(f"{stack.api}/health") or not stack.book.living(SERVER):
         console.print("The Prefect server does not run: 'make up' starts it.", style="yellow")
         return 1
@@ -42,13 +43,13 @@ def main() -> int:
 
 
 def _processes(stack: Stack) -> Table:
-    table = _table("process", "state", "pid", "since", "where")
+    table = table_of("process", "state", "pid", "since", "where")
     logs = f"{stack.settings.paths.state.name}/logs"  # in the home
     where = {SERVER: stack.ui, REPORTS: stack.reports, WORKER: f"{logs}/worker.log", KEEPER: f"{logs}/keeper.log"}
     for name in (SERVER, WORKER, REPORTS, KEEPER):
         noted = stack.book.read(name)
         state = "[dim]not started[/]" if noted is None else "[green]runs[/]" if noted.alive else "[red]died[/]"
-        pid, since = (str(noted.pid), _moment(noted.started)) if noted and noted.alive else ("", "")
+        pid, since = (str(noted.pid), moment(noted.started)) if noted and noted.alive else ("", "")
         table.add_row(name, state, pid, since, where[name])
     return table
 
@@ -74,7 +75,7 @@ def _print_runs(client: "SyncPrefectClient", console: Console) -> None:
 
 
 def _deployments(deployments: Iterable[Any], names: dict[Any, str], last: list["FlowRun"]) -> Table:
-    table = _table("deployment", "schedule", "last state")
+    table = table_of("deployment", "schedule", "last state")
     for each in deployments:
         schedules = ", ".join(
             f"{getattr(one.schedule, 'cron', None) or one.schedule}{'' if one.active else ' (paused)'}"
@@ -86,29 +87,18 @@ def _deployments(deployments: Iterable[Any], names: dict[Any, str], last: list["
 
 
 def _runs(title: str, runs: Iterable["FlowRun"], names: dict[Any, str], flows: dict[Any, str]) -> Table:
-    table = _table(title, "state", "started", "seconds", "of", "id")
+    table = table_of(title, "state", "started", "seconds", "of", "id")
     for run in runs:
         start = run.start_time or run.expected_start_time
         took = f"{run.estimated_run_time.total_seconds():.0f}" if run.start_time else ""
         source = names.get(run.deployment_id) or f"{flows.get(run.flow_id, '?')} (make run)"
-        table.add_row(run.name, _state(run), _moment(start.timestamp()) if start else "", took, source, str(run.id))
+        table.add_row(run.name, _state(run), moment(start.timestamp()) if start else "", took, source, str(run.id))
     return table
 
 
 def _state(run: "FlowRun") -> str:
     name = run.state_name or "?"
     return f"[{COLOURS.get(name, 'default')}]{name}[/]"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 if __name__ == "__main__":

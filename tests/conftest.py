@@ -33,6 +33,15 @@ def copy_of_the_project(folder: Path) -> Path:
     return folder
 
 
+# begun first, so that no process is left with a long file when the others are done
+LONGEST = ("tests/test_readme.py", "tests/deployments/test_up.py", "tests/deployments/test_resume.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {str(ROOT / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(str(item.path), len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # here and not in the copy: an install from there would tie this environment to a folder that goes away

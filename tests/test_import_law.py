@@ -24,13 +24,14 @@ CORE = {
     "model": BOTTOM | {"data"},
     "evaluation": BOTTOM | {"data", "model"},
     "figures": BOTTOM | {"data", "model", "evaluation"},
-    "report": BOTTOM | {"data", "model", "evaluation", "figures"},
+    "report": BOTTOM | {"data", "model", "evaluation", "figures", "monitoring"},
     "ledger": BOTTOM,
     "lineage": BOTTOM | {"data", "model", "evaluation", "ledger", "runtime"},
     "runtime": BOTTOM | {"data", "model", "evaluation"},
     "commands": BOTTOM | {"evaluation", "ledger", "lineage"},
     "presets": BOTTOM,
     "monitoring": BOTTOM | {"data", "model", "evaluation"},
+    "labels": BOTTOM | {"ledger", "monitoring"},
 }
 SHELL_ONLY = {"prefect", "wandb", "bentoml", "great_expectations", "fastapi", "starlette"}
 HEAVY = {"torch", "torchvision", "timm", "prefect", "bentoml", "great_expectations", "wandb", "matplotlib", "sklearn"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import ROOT, Make, clean_environment
+from tests.conftest import ROOT, Make, clean_environment, copy_of_the_project
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
@@ -38,6 +38,9 @@ RUN_HERE = {
     "make decisions": "test_the_gate_can_be_asked",
     "make replay": "test_the_gate_can_be_asked",
     "make verify-ledger": "test_the_gate_can_be_asked",
+    "make monitor": "test_the_champion_is_watched",
+    "make retrain": "test_the_champion_is_watched",
+    "make rehearse": "test_the_whole_loop_is_rehearsed",
     ".venv/bin/python -m flows.run --help": "test_help_of_every_parameter",
     "make up": DEPLOYMENT,
     ".venv/bin/prefect deployment run 'train-classifier/quickstart' "
@@ -124,7 +127,7 @@ def test_a_second_run_trains_nothing(finished_run: str, make: Make, workspace: P
     assert ids[0] == ids[1]
     assert "the champion already" in again.stdout
     assert last_states(workspace / ".flywheel/prefect/prefect.db") == {
-        **dict.fromkeys(("fetch", "serve_and_compare", "judge", "report_on", "promote"), "Completed"),
+        **dict.fromkeys(("fetch", "serve_and_compare", "judge", "report_on", "try_model", "promote"), "Completed"),
         **dict.fromkeys(("index_images", "validate_index", "make_dataset", "validate_dataset"), "Cached"),
         **dict.fromkeys(("train_model", "measure", "package"), "Cached"),
     }
@@ -285,6 +288,32 @@ def trained_for(epochs: int, workspace: Path) -> bool:
     """Whether a model of the quickstart's other parameters was trained for so many epochs."""
     recipes = [json.loads(file.read_text())["training"]["recipe"] for file in workspace.glob("models/*/model.json")]
     return any(recipe["epochs"] == epochs and recipe["model"] == "airbench_small" for recipe in recipes)
+
+
+def test_the_champion_is_watched(make: Make, finished_run: str) -> None:
+    """Whoever served it before this test sent few images: too few, or none at all, are told as such."""
+    assert "champion" in finished_run
+    said = make("monitor").stdout
+    assert re.search(r"verdict +not enough evidence  (no traffic|waits for more images)", said), said
+    assert re.search(r"page +reports/monitoring/task-[0-9a-f]{12}/index.html", said), said
+    said = make("retrain").stdout
+    assert re.search(r"retraining +not enough evidence  too few labels", said), said
+    assert "waits for 300 labels more" in said
+
+
+@pytest.mark.slow
+def test_the_whole_loop_is_rehearsed(tmp_path: Path, two_ports: tuple[int, int]) -> None:
+    """From nothing, on digits, in light that costs nothing: real servers, and no model is changed."""
+    folder = copy_of_the_project(tmp_path / "rehearsed")
+    ports = dict(zip(("FLYWHEEL_PREFECT_PORT", "FLYWHEEL_REPORTS_PORT"), map(str, two_ports), strict=True))
+    command = ["make", "rehearse", "SCENARIO=bright", "SOURCE=digits", "WINDOW_ANSWERS=150", "MOST_LOOKS=3"]
+    done = subprocess.run(
+        command, cwd=folder, env={**clean_environment(), **ports}, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"requests failed +0", done.stdout)
+    assert len(list((folder / "reports" / "rehearsals").glob("bright-*/rehearsal.png"))) == 1
+    assert not (folder / "prefect.toml").exists()
 
 
 def test_a_deployment_runs_from_up_to_down(make: Make, workspace: Path, two_ports: tuple[int, int]) -> None:

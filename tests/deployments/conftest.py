@@ -86,4 +86,9 @@ def running(clone: Clone) -> Clone:
     up = clone.module("up")
     assert up.returncode == 0, up.stdout + up.stderr
     assert clone.ports["FLYWHEEL_PREFECT_PORT"] in up.stdout
+    # paused, as a person may: its runs would come among those that the tests start
+    clone.ask(
+        "[client.pause_deployment(each.id) for each in client.read_deployments() if each.schedules]; "
+        "[client.delete_flow_run(run.id) for run in client.read_flow_runs()]; print(0)"
+    )
     return clone

@@ -1,6 +1,7 @@
 """`make up` on a real server: what it refuses, what it keeps running, and what `make down` leaves: nothing."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,13 @@ def wait_for(what: Callable[[], object], seconds: float, every: float = 0.5) -> 
         time.sleep(every)
 
 
+def logged(clone: Clone, run_id: str) -> list[tuple[int, str]]:
+    """Levels and lines of the run's log, as Prefect's UI shows them."""
+    of_run = "from prefect.client.schemas.filters import LogFilter; of_run = LogFilter(flow_run_id={'any_': ['%s']}); "
+    read = "print(json.dumps([[line.level, line.message] for line in client.read_logs(of_run)]))"
+    return [(level, line) for level, line in clone.ask(of_run % run_id + read)]
+
+
 def test_a_taken_port_is_said_and_nothing_is_left(clone: Clone) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,7 +55,11 @@ def test_a_taken_port_is_said_and_nothing_is_left(clone: Clone) -> None:
     [
         ({"epochs": 0}, ["field 'epochs'", "0 is not one of", "a whole number from 1 to 1000"]),
         ({"epochz": 3}, ["not found on the deployment: 'epochz'", "epochs"]),
-        ({"model": "airbench_smal"}, ["field 'model'", "'airbench_smal' is not one of", "airbench_small, airbench,"]),
+        (
+            {"model": "airbench_smal"},
+            ["field 'model'", "'airbench_smal' is not one of", "airbench_small, airbench,", "make run MODEL=..."],
+        ),
+        ({"source": ""}, ["field 'source'", "auto, cifar10, digits, or the path of a folder or archive"]),
         ({"weights": "/etc/passwd"}, ["field 'weights'", "the path of a .safetensors file, or nothing"]),
     ],
 )
@@ -82,15 +94,32 @@ def test_the_gpus_slot_is_held_and_given_back(running: Clone) -> None:
     assert running.ask(code) == [0, 1, 0]
 
 
-def test_what_only_the_run_can_see_ends_it_before_any_data_is_fetched(running: Clone) -> None:
-    done = running.run({"source": "/a/long/way/to/nowhere", "model": "resnet18.a1_in1k"}, "--watch")
+@pytest.mark.parametrize(
+    ("given", "named", "said"),
+    [
+        (
+            {"source": "/a/long/way/to/nowhere", "model": "resnet18.a1_in1k"},
+            "train resnet18.a1_in1k on nowhere",
+            "SourceError: /a/long/way/to/nowhere: cifar10, digits, auto, or the path of a folder",
+        ),
+        (
+            {"source": "digits", "head_epochs": 50},
+            "train airbench_small on digits",
+            "ParameterError: head_epochs=50: at most 5, the number of epochs, expected.",
+        ),
+    ],
+)
+def test_what_only_the_run_can_see_ends_it_before_any_data_is_fetched(
+    given: dict[str, Any], named: str, said: str, running: Clone
+) -> None:
+    done = running.run(given, "--watch")
     assert done.returncode == 1
     runs = running.ask(
         "print(json.dumps([[r.name, r.state.message, len(client.read_task_runs())] for r in client.read_flow_runs()]))"
     )
     ((name, message, stages),) = runs
-    assert name == "train resnet18.a1_in1k on nowhere"
-    assert "SourceError: /a/long/way/to/nowhere: cifar10, digits, auto, or the path of a folder" in message
+    assert name == named
+    assert said in message
     assert stages == 0
     assert message in running.module("status").stdout
     running.ask("[client.delete_flow_run(run.id) for run in client.read_flow_runs()]; print(0)")
@@ -109,7 +138,7 @@ def test_who_goes_on_is_who_was_due_first_whichever_begins_first(running: Clone)
         "    due = lambda seconds: Scheduled(scheduled_time=datetime.now(UTC) - timedelta(seconds=seconds))\n"
         "    new = lambda seconds: client.create_flow_run_from_deployment(of, state=due(seconds))\n"
         "    go = lambda run, *states: [client.set_flow_run_state(run.id, state, force=True) for state in states]\n"
-        "    first, second = new(20), new(10)\n"
+        "    first, second = new(10), new(20)\n"  # by the clocks of their clients; none is due before it is there
         "    def before(run):\n"
         "        os.environ['PREFECT__RUNTIME__DEPLOYMENT__ID'] = str(of)\n"
         "        os.environ['PREFECT__RUNTIME__FLOW_RUN__ID'] = str(run.id)\n"
@@ -132,19 +161,28 @@ def test_who_goes_on_is_who_was_due_first_whichever_begins_first(running: Clone)
 
 def test_a_second_run_beside_the_first_is_cancelled_with_its_reason(running: Clone) -> None:
     """Both wait when the worker looks, as it starts them at once then, in any order."""
-    given = json.dumps([{"name": name, "parameters": LONG} for name in ("first", "second", "third")])
-    first, *others = running.ask(
+    given = json.dumps([{"name": name, "parameters": LONG} for name in ("first", "second")])
+    first, other = running.ask(
         "found = client.read_deployment_by_name('train-classifier/quickstart').id; "
         f"print(json.dumps([str(client.create_flow_run_from_deployment(found, **each).id) for each in {given}]))"
     )
-    wait_for(lambda: [run[1] for run in running.ask(STATES)].count("Cancelled") == 2, 120)
+    wait_for(lambda: [run[1] for run in running.ask(STATES)].count("Cancelled") == 1, 120)
     states = {run[0]: run[1:3] for run in running.ask(STATES)}
     assert states[first][0] in {"Pending", "Running"}
-    status = running.module("status").stdout
-    for other in others:
-        assert states[other][0] == "Cancelled"
-        assert f"({first}) of the same deployment goes on" in states[other][1]
-        assert states[other][1] in status
+    state, reason = states[other]
+    assert state == "Cancelled"
+    assert f"({first}) of the same deployment goes on" in reason
+    assert reason in running.module("status").stdout
+    wait_for(lambda: "Finished in state Cancelled" in str(logged(running, other)), 30)
+    above_info = [line for level, line in logged(running, other) if level > logging.INFO]
+    assert above_info == [f"Cancelled: {reason}"], "no error and no traceback"
+
+
+def test_who_watches_a_run_that_is_cancelled_is_told_why(running: Clone) -> None:
+    """While the first of the test before goes on."""
+    watched = running.run(LONG, "--watch")
+    assert watched.returncode == 1
+    assert "of the same deployment goes on. Start this one again" in " ".join(watched.stdout.split())
 
 
 def test_a_killed_worker_is_started_again(running: Clone) -> None:
