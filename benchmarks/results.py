@@ -74,3 +74,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def table_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The other way round: cells named “row | row | column”, of rows by their names."""
+    return {f"{row} | {column}": value for row, cells in rows.items() for column, value in cells.items()}

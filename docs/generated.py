@@ -2,7 +2,7 @@
 
 Each MyST directive here takes the name of a thing and becomes a Markdown table of it:
 `fields` (a pydantic model), `expectations` (a suite), `stages` (tasks/stages.py), `routes` (the service), `results` (a
-table of a benchmark's figures).
+table of a benchmark's figures). The role `figure` writes one of them into a line.
 """
 
 import ast
@@ -16,9 +16,10 @@ from docutils.statemachine import StringList
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from benchmarks.results import read_figures, rows_of
+from flywheel.policies import WindowPolicy
 from flywheel.settings import PROJECT, DataParameters
 
 if TYPE_CHECKING:
@@ -57,10 +58,16 @@ def suite_expectations(suite: str) -> tuple["Expectation", ...]:
     """The real suites; their thresholds are the defaults."""
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of hundreds of its own methods
     from expectations.images import images_suite
+    from expectations.labels import labels_suite
+    from expectations.predictions import Expected, predictions_suite
     from expectations.splits import splits_suite
 
     if suite == "images":
         return images_suite(EXAMPLE_CLASSES, EXAMPLE_SPLITS, DataParameters()).expectations
+    if suite == "labels":
+        return labels_suite(EXAMPLE_CLASSES).expectations
+    if suite == "predictions":
+        return predictions_suite(Expected(len(EXAMPLE_CLASSES), 0.0, 100.0), WindowPolicy()).expectations
     return splits_suite(EXAMPLE_CLASSES, {"train": 1}).expectations
 
 
@@ -216,7 +223,17 @@ TABLES = {
 }
 
 
+class _Figure(SphinxRole):
+    """`<benchmark> <figure>`: one kept figure, in the line."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        self.env.note_reread()
+        benchmark, figure = self.text.split()
+        return [nodes.Text(_number(read_figures(benchmark)[figure]))], []
+
+
 def setup(app: "Sphinx") -> dict[str, bool]:
     for name, make in TABLES.items():
         app.add_directive(name, type(name, (_Generated,), {"make": staticmethod(make)}))
+    app.add_role("figure", _Figure())
     return {"parallel_read_safe": True}

@@ -256,6 +256,24 @@ MEANINGS = {
         "reason": "why",
         "who": "whose decision",
         "at": "UTC",
+        "lease": "the trial goes on while this lease is renewed; empty: until somebody ends it",
+    },
+    "claims": {
+        "name": "what was claimed: a drift decision, a week of a task",
+        "holder": "the flow run that acts on it",
+        "at": "UTC",
+    },
+    "leases": {
+        "name": "what is held: a task's retraining, a trial",
+        "holder": "the flow run that holds it",
+        "until": "UTC; free from then on, unless it was renewed",
+    },
+    "tallies": {
+        "serving_id": "which worker's serving of which model: the row of `servings`",
+        "answers": "since it began to serve",
+        "failures": "requests that it could not answer; where it was on trial, the champion did",
+        "seconds": "answers by how long their batch took, in buckets from half a millisecond to 3 s",
+        "at": "UTC, when the worker noted it",
     },
     "Head": {"hash": "of that link"},
     "Score": {"label": "a class"},
@@ -328,6 +346,7 @@ def _models() -> Iterable[tuple[str, str, list[Row]]]:
 
 def _ledger() -> Iterable[tuple[str, str, list[Row]]]:
     from flywheel.ledger import heads
+    from flywheel.ledger.lease_tables import HELD
     from flywheel.ledger.prediction_tables import LOGGED
     from flywheel.ledger.tables import CHAINED, chain
 
@@ -335,6 +354,8 @@ def _ledger() -> Iterable[tuple[str, str, list[Row]]]:
         yield f"Ledger: {table.name}", f"The table `{table.name}`; rows are only added.", _ledger_columns(table)
     for table in LOGGED:
         yield f"Prediction log: {table.name}", f"The table `{table.name}`.", _ledger_columns(table)
+    for table in HELD:
+        yield f"Ledger: {table.name}", f"The table `{table.name}`, outside the chain.", _ledger_columns(table)
     told = "`.flywheel/ledger-head.json`, by ledger id: the chain's last link, outside the database."
     yield "Ledger: head", told, _record(heads, "Head")
 
