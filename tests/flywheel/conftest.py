@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from flywheel.ledger import Ledger, open_ledger
-from flywheel.ledger.database import database_url, migrate
+from flywheel.ledger.database import LATEST, database_url, migrate
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     found = Database(request.getfixturevalue("migrated_postgres"), tmp_path / "ledger-head.json")
     tables = "decisions, evaluation_set_uses, champions, chain, servings, predictions, labels, label_requests, trials"
     genesis = "INSERT INTO chain VALUES (0, '', 0, 'a fresh ledger')"
-    _run(found.url, "SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", genesis)
+    schema = f"UPDATE alembic_version SET version_num = '{LATEST}'"  # a test may have made it a later one's
+    _run(found.url, "SET session_replication_role = replica", f"TRUNCATE {tables} RESTART IDENTITY", genesis, schema)
     return found
 
 
