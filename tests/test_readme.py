@@ -298,7 +298,8 @@ def test_the_champion_is_watched(make: Make, finished_run: str) -> None:
     assert re.search(r"page +reports/monitoring/task-[0-9a-f]{12}/index.html", said), said
     said = make("retrain").stdout
     assert re.search(r"retraining +not enough evidence  too few labels", said), said
-    assert "waits for 300 labels more" in said
+    # one fewer where the image that was labelled before this test is among the 5 % that a service keeps
+    assert re.search(r"waits for (300|299) labels more", said), said
 
 
 @pytest.mark.slow
