@@ -238,6 +238,13 @@ class RetrainPolicy(BaseModel):
     learning_rate_share: float = Field(
         default=0.4, gt=0, le=10, description="Of the champion's own learning rate: it goes on from its weights."
     )
+    retrain_ema: float = Field(
+        default=0.97,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, a step, at the least: which class the last steps happened to cost "
+        "is averaged out. 0: as the champion's recipe has it.",
+    )
 
 
 class CanaryPolicy(BaseModel):

@@ -200,13 +200,14 @@ def _suffix(data: bytes) -> str:
 
 
 def recipe_of(cause: Cause, parameters: RetrainParameters, paths: Paths) -> Recipe:
-    """The champion's own recipe, from its weights on, for fewer epochs at a lower rate, all of it at once."""
+    """The champion's own recipe, from its weights on, for fewer epochs at a lower rate, all of it at once, averaged."""
     folder = paths.model(cause.model.id)
     known = Recipe.model_validate({**read_manifest(folder)["training"]["recipe"], "head_epochs": 0})
     changed = {
         "weights": str(folder / WEIGHTS),
         "epochs": parameters.policy.retrain_epochs,
         "learning_rate": min(10.0, known.learning_rate * parameters.policy.learning_rate_share),
+        "ema": max(known.ema, parameters.policy.retrain_ema),
     }
     return Recipe.model_validate({**known.model_dump(), **changed})
 

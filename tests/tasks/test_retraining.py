@@ -182,6 +182,7 @@ def test_labels_become_a_version_that_is_learned_from(asked):
     assert (version.extends, version.evaluation_set_id) == (cause.dataset.id, cause.dataset.evaluation_set_id)
     recipe = recipe_of(cause, PARAMETERS, paths)
     assert recipe.epochs == PARAMETERS.policy.retrain_epochs
+    assert recipe.ema == PARAMETERS.policy.retrain_ema
     assert recipe.weights == str(paths.model(asked.model.id) / "weights.safetensors")
 
 
