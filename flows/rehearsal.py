@@ -69,11 +69,11 @@ def look_here(parameters: RehearsalParameters) -> Decision | None:
 
 
 def watch_until_noticed(stage: Stage) -> bool:
-    """Looks until one asks for a retraining, the second of them in the worker; False where none does."""
+    """Looks until one asks for a retraining, the first of them in the worker; False where none does."""
     for number in range(stage.parameters.most_looks):
 
         def look(number: int = number) -> Decision | None:
-            if number == 1 and start_look(stage.champion.task_id):
+            if number == 0 and start_look(stage.champion.task_id):
                 return last_look(stage)
             return look_here(stage.parameters)
 

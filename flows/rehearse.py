@@ -112,7 +112,7 @@ def _print(found: Played, console: Console, seconds: float) -> None:
     for event in found.events:
         table.add_row(f"{(event.at - found.began).total_seconds() / 60:.1f} min", Text(event.what))
     for run in found.runs:
-        table.add_row("run", Text(f"{run['flow']}  {run['id']}  {run['state']}  {run['started_by']}"))
+        table.add_row("run", Text(_told(run)))
     if found.reason:
         table.add_row("reason", Text(found.reason))
     folder = Settings().paths.rehearsal(f"{found.scenario}-{found.began:%Y%m%dT%H%M%S}")
@@ -120,6 +120,12 @@ def _print(found: Played, console: Console, seconds: float) -> None:
     if found.last_prediction:
         table.add_row("explain", Text(f"make explain PREDICTION={found.last_prediction}"))
     print_summary(console, table, seconds)
+
+
+def _told(run: dict[str, str]) -> str:
+    by = run["started_by"].lower() or ("its deployment" if run["deployment"] else "the rehearsal")
+    named = f"{run['flow']}/{run['deployment']}" if run["deployment"] else run["flow"]
+    return f"{named}  {run['id']}  {run['state']}  by {by}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from flywheel.settings import ReleaseParameters, RetrainParameters
 from tasks.alone import alone
 from tasks.relearning import (
     ask_for_labels,
+    asked_of,
     begin_retraining,
     claimed,
     cooling_down,
@@ -44,6 +45,7 @@ def retrain_classifier(parameters: RetrainParameters) -> "Decision | State[str]"
         cause = begin_retraining(parameters)
     except NothingToRetrain as nothing:  # a calendar comes round whether there is a champion or not
         return Completed(message=str(nothing), name="NothingToRetrain")
+    parameters = asked_of(cause, parameters)
     with claimed(cause) as held:
         if isinstance(held, Refusal):
             return not_now(cause, held, parameters)

@@ -25,17 +25,19 @@ def start_look(task_id: str) -> bool:
 
 
 def runs_since(began: datetime) -> list[dict[str, Any]]:
-    """Id, flow, deployment, name, state of each."""
+    """Id, flow, deployment, who started it, name and state of each."""
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=list(FLOWS))),
             flow_run_filter=FlowRunFilter(start_time=FlowRunFilterStartTime(after_=began)),
         )
         names = {each.id: each.name for each in client.read_flows()}
+        deployments = {each.id: each.name for each in client.read_deployments()}
         return [
             {
                 "id": str(run.id),
                 "flow": names.get(run.flow_id, ""),
+                "deployment": deployments.get(run.deployment_id, ""),
                 "started_by": (run.created_by.type or "") if run.created_by else "",
                 "name": run.name,
                 "state": run.state_name or "",

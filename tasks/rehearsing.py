@@ -21,7 +21,7 @@ import httpx
 
 from flywheel.data.versions import load_version
 from flywheel.ledger import Champion, Decision, Kind, Ledger, LedgerError, open_ledger
-from flywheel.ledger.entries import utc_now
+from flywheel.ledger.entries import Json, utc_now
 from flywheel.ledger.predictions import PredictionLog, open_predictions
 from flywheel.lineage.checks import artifacts_of
 from flywheel.lineage.node import LineageError
@@ -34,6 +34,7 @@ from flywheel.report.rehearsal import Event, LookPoint, Played, draw_rehearsal
 from flywheel.settings import PROJECT, RehearsalParameters, Settings
 from tasks.addresses import answers
 from tasks.cooldown import ENDED, Outcome
+from tasks.rehearsal_policy import TOLD, fitted, is_small, policy_of
 from tasks.stream import SCENARIOS, Scenario, Sent, Stream
 
 log = logging.getLogger(__name__)
@@ -136,9 +137,9 @@ def on_stage(parameters: RehearsalParameters, settings: Settings) -> Iterator[St
     standing = ledger.champion(parameters.task or None)
     if standing is None:
         raise RehearsalError("No champion to rehearse with: 'make run' makes one.")
-    champion = release_for_rehearsal(standing, ledger, paths)
-    version = load_version(paths.dataset(read_model(paths.model(champion.model_id)).dataset_id))
-    scenario = SCENARIOS[parameters.scenario]
+    version = load_version(paths.dataset(read_model(paths.model(standing.model_id)).dataset_id))
+    champion = release_for_rehearsal(standing, ledger, paths, policy_of(version))
+    parameters, scenario = fitted(parameters, version), SCENARIOS[parameters.scenario]
     with (
         service(settings, paths.state / "logs" / "rehearsal-service.log") as url,
         Stream(version, url, parameters.rate, parameters.seed) as stream,
@@ -146,8 +147,9 @@ def on_stage(parameters: RehearsalParameters, settings: Settings) -> Iterator[St
         yield Stage(parameters, scenario, ledger, paths, champion, version, stream, open_predictions(settings))
 
 
-def release_for_rehearsal(standing: Champion, ledger: Ledger, paths: Paths) -> Champion:
-    """The champion as a release of its own, so that nothing of the rehearsal mixes with what was watched before.
+def release_for_rehearsal(standing: Champion, ledger: Ledger, paths: Paths, retraining: Json | None = None) -> Champion:
+    """The champion as a release of its own, so that nothing of the rehearsal mixes with what was watched before, and
+    whose retrainings go by these parameters.
 
     Raises RehearsalError where that has an alarm: a rehearsal would hide it.
     """
@@ -158,13 +160,15 @@ def release_for_rehearsal(standing: Champion, ledger: Ledger, paths: Paths) -> C
             f"Monitoring has an alarm on {standing.model_id}, which a rehearsal would hide. See 'make status'; or "
             "rehearse in another home: FLYWHEEL_HOME=/somewhere/else make rehearse."
         )
-    _release_again(standing, ledger, paths, BEGINS)
+    _release_again(standing, ledger, paths, BEGINS, retraining)
     return cast(Champion, ledger.champion(standing.task_id))
 
 
-def _release_again(champion: Champion, ledger: Ledger, paths: Paths, reason: str) -> None:
+def _release_again(
+    champion: Champion, ledger: Ledger, paths: Paths, reason: str, retraining: Json | None = None
+) -> None:
     artifacts = artifacts_of(read_model(paths.model(champion.model_id)), paths)
-    ledger.release_again(champion, reason=reason, who=WHO, artifacts=artifacts)
+    ledger.release_again(champion, reason=reason, who=WHO, artifacts=artifacts, retraining=retraining)
 
 
 def watch_once(stage: Stage, look: Callable[[], Decision | None]) -> LookPoint | None:
@@ -308,6 +312,7 @@ def played(stage: Stage, decisions: list[Decision], runs: list[dict[str, Any]], 
         runs=tuple(runs),
         answers=tuple((each.at, each.answered == each.label) for each in sent if each.prediction_id),
         last_prediction=healed[-1].prediction_id if healed else "",
+        policy=TOLD if is_small(stage.version) else "",
     )
 
 

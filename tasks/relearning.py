@@ -21,6 +21,7 @@ from tasks.retrain_artifacts import show_labels, show_queue, show_retraining
 from tasks.retraining import (
     Cause,
     Refusal,
+    as_released,
     cooling,
     end_of,
     find_cause,
@@ -39,6 +40,11 @@ def begin_retraining(parameters: RetrainParameters) -> Cause:
     """What asks for it, resolved once, and passed on."""
     settings = Settings()
     return find_cause(parameters, open_ledger(settings), settings, run_id(), utc_now())
+
+
+def asked_of(cause: Cause, parameters: RetrainParameters) -> RetrainParameters:
+    """The parameters that it goes by: its release may ask for others."""
+    return as_released(parameters, cause, open_ledger(Settings()))
 
 
 @contextmanager

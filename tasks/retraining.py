@@ -78,6 +78,13 @@ def find_cause(parameters: RetrainParameters, ledger: Ledger, settings: Settings
     return Cause(champion, model, dataset, drift, why, claim, run, believed_accuracy(ledger, champion))
 
 
+def as_released(parameters: RetrainParameters, cause: Cause, ledger: Ledger) -> RetrainParameters:
+    """With what the champion's release asks of its retrainings, where it does: a rehearsal's of a small task does."""
+    asked: Json = ledger.decision(cause.champion.decision_id).evidence.get("retraining", {})
+    known = parameters.model_dump()
+    return RetrainParameters.model_validate({**known, **{part: {**known[part], **asked[part]} for part in asked}})
+
+
 def _why(
     drift: Decision | None, champion: Champion, parameters: RetrainParameters, run: str, now: datetime
 ) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -201,16 +202,25 @@ class Ledger(LedgerReader):
         return released(entry, current)
 
     def release_again(
-        self, current: Champion, *, reason: str, who: str, artifacts: Json, clock: Clock = utc_now
+        self,
+        current: Champion,
+        *,
+        reason: str,
+        who: str,
+        artifacts: Json,
+        retraining: Json | None = None,
+        clock: Clock = utc_now,
     ) -> Release:
         """The same champion, as a release of its own: looks, labels and cooldowns begin anew. Raises LedgerError where
-        it moved meanwhile."""
+        it moved meanwhile. `retraining` holds parameters that retrainings of this release go by."""
         made_by = self.decision(current.decision_id)
         with self._appending() as connection:
             if current_champion(connection, current.task_id) != current:
                 raise LedgerError(f"The champion of {current.task_id} moved meanwhile. Look at it, and decide again.")
             at, code = clock(), deciding_code()
             entry = rolled_back(current, made_by, current, artifacts, reason=reason, who=who, at=at, code=code)
+            if retraining:
+                entry = replace(entry, evidence={**entry.evidence, "retraining": retraining})
             append_champion(connection, append_decision(connection, entry), at)
         return released(entry, current)
 

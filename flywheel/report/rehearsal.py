@@ -1,5 +1,6 @@
 """A rehearsal as one picture: accuracy, estimated accuracy with its band, the alarm's evidence, events, on one axis."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from flywheel.figures import BLUE, INK, ORANGE, PALE, QUIET, RED, figure_of, sav
 
 TOGETHER = 100  # answers whose accuracy is one point
 LINE_INCHES = 0.16
+CLOSE = 0.015  # of its length; events that are closer share their label's place
 LEAST_EVIDENCE, MOST_EVIDENCE = 1e-3, 1e8
 
 
@@ -70,6 +72,7 @@ class Played:
     runs: tuple[dict[str, Any], ...]  # of the orchestrator: id, name, state
     answers: tuple[tuple[datetime, bool], ...]  # when, and whether it was right
     last_prediction: str  # an answer of the new model; empty where there is none
+    policy: str = ""  # what it was judged by; empty for the usual policies
 
     @property
     def holds(self) -> bool:
@@ -90,6 +93,7 @@ def rehearsal_figure(played: Played) -> Figure:
         return (at - played.began).total_seconds() / 60
 
     told = [f"{number}  {event.what}" for number, event in enumerate(played.events, 1)]
+    told += [played.policy] if played.policy else []
     height = LINE_INCHES * (len(told) + 1)
     ratios = [2.9, 2.4, height]
     figure, (accuracy, evidence, words) = figure_of(sum(ratios) + 0.6, rows=3, sharex=False, height_ratios=ratios)
@@ -120,13 +124,31 @@ def rehearsal_figure(played: Played) -> Figure:
     evidence.set_ylim(LEAST_EVIDENCE / 2, MOST_EVIDENCE * 2)
     evidence.set_ylabel("evidence of drift")
     evidence.set_xlabel("minutes")
-    for number, event in enumerate(played.events, 1):
+    for event in played.events:
         for axes in (accuracy, evidence):
             axes.axvline(minute(event.at), color=QUIET, linewidth=0.8, linestyle=":")
-        accuracy.text(minute(event.at), 1.02, str(number), ha="center", va="bottom", fontsize=8, color=INK)
+    for numbers, middle in _beside(played, minute):
+        accuracy.text(middle, 1.02, numbers, ha="center", va="bottom", fontsize=8, color=INK)
     words.axis("off")
     words.text(0, 1, "\n".join(told), ha="left", va="top", fontsize=8, color=INK, transform=words.transAxes)
     return figure
+
+
+def _beside(played: Played, minute: Callable[[datetime], float]) -> Iterator[tuple[str, float]]:
+    """The numbers of events, those that follow at once together, and where they stand."""
+    apart = max(played.minutes, 1.0) * CLOSE
+    together: list[tuple[int, float]] = []
+    for number, event in enumerate(played.events, 1):
+        if together and minute(event.at) - together[-1][1] > apart:
+            yield _numbers(together)
+            together = []
+        together.append((number, minute(event.at)))
+    if together:
+        yield _numbers(together)
+
+
+def _numbers(together: list[tuple[int, float]]) -> tuple[str, float]:
+    return " ".join(str(number) for number, _ in together), sum(at for _, at in together) / len(together)
 
 
 def _moving(played: Played) -> tuple[list[datetime], list[float]]:

@@ -12,12 +12,15 @@ from flywheel.ledger import Kind
 from flywheel.ledger.leases import Held, LeaseLost, open_leases
 from flywheel.monitoring.diagnosis import Action
 from flywheel.records import GateVerdict, Release, Verdict
-from flywheel.settings import RetrainParameters
+from flywheel.settings import RehearsalParameters, RetrainParameters
 from tasks.cooldown import Outcome, cooldown_until
 from tasks.labels import ask_for_more, gather_labels
+from tasks.rehearsal_policy import fitted, policy_of
+from tasks.rehearsing import release_for_rehearsal
 from tasks.retraining import (
     NothingToRetrain,
     Refusal,
+    as_released,
     cooling,
     end_of,
     find_cause,
@@ -227,3 +230,25 @@ def test_every_end_is_a_decision(asked):
     assert found[Outcome.HELPED] is Verdict.PASS
     assert found[Outcome.WAITS] is Verdict.NOT_ENOUGH_EVIDENCE
     assert ledger.verify().verdict is Verdict.PASS
+
+
+def test_a_rehearsal_of_digits_asks_for_another_margin_of_its_own_release_alone(watched):
+    ledger, paths, version = watched.project.ledger, watched.project.paths, watched.project.version
+    usual, photos = RetrainParameters(), replace(version, source="photos")
+    digits = replace(version, source="digits")
+    assert as_released(usual, cause_of(watched, cause="hand"), ledger) == usual
+    champion = release_for_rehearsal(watched.champion, ledger, paths, policy_of(digits))
+    rehearsed = as_released(usual, cause_of(watched, cause="hand"), ledger)
+    assert (rehearsed.gate.margin, usual.gate.margin) == (0.05, 0.02)
+    assert rehearsed.model_copy(update={"gate": usual.gate}) == usual
+    release_for_rehearsal(champion, ledger, paths, policy_of(photos))
+    assert as_released(usual, cause_of(watched, cause="hand"), ledger) == usual
+    assert ledger.verify().verdict is Verdict.PASS
+
+
+def test_digits_are_watched_in_small_windows_where_no_other_was_asked_for(watched):
+    digits, photos = (replace(watched.project.version, source=name) for name in ("digits+labels", "photos"))
+    usual, asked = RehearsalParameters(), RehearsalParameters(window_answers=300)
+    assert fitted(usual, photos) == usual
+    assert fitted(usual, digits).window_answers < usual.window_answers
+    assert fitted(asked, digits) == asked
