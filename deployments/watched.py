@@ -78,7 +78,7 @@ def _loop(settings: Settings, champion: Champion, now: datetime) -> list[tuple[s
     predictions = open_predictions(settings)
     with closing(open_leases(settings)) as leases:
         holder = leases.holder(f"retrain-{champion.task_id}", now)
-    waiting, trial = predictions.count_asked(), predictions.trial(champion.task_id)
+    waiting, trial = predictions.count_asked(champion.task_id), predictions.trial(champion.task_id)
     predictions.close()
     rows = [("labels", f"{waiting:,} images wait for one" if waiting else "[dim]none is asked for[/]")]
     if trial is None:

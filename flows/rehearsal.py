@@ -29,6 +29,7 @@ from tasks.rehearsing import (
     played,
     put_back,
     retrainings,
+    send_asked_labels,
     send_labels,
     wait_for_retraining,
     watch_once,
@@ -69,7 +70,8 @@ def look_here(parameters: RehearsalParameters) -> Decision | None:
 
 
 def watch_until_noticed(stage: Stage) -> bool:
-    """Looks until one asks for a retraining, the first of them in the worker; False where none does."""
+    """Looks until one asks for a retraining, the first of them in the worker; False where none does. Labels that one
+    asks for come in."""
     for number in range(stage.parameters.most_looks):
 
         def look(number: int = number) -> Decision | None:
@@ -80,6 +82,8 @@ def watch_until_noticed(stage: Stage) -> bool:
         point = watch_once(stage, look)
         if point is not None and point.action == Action.RETRAIN.value:
             return True
+        if point is not None and point.action == Action.ASK.value:
+            send_asked_labels(stage)
     return False
 
 

@@ -124,7 +124,7 @@ def ask_for_more(champion: Champion, model: TrainedModel, wanted: int, settings:
     with closing(open_labels(settings)) as reader:
         traffic = reader.since(champion, reader.before(champion.since), RECENT)
         rows = _to_ask_for(traffic, reader, settings.paths)
-    lacking = wanted - predictions.count_asked()
+    lacking = wanted - predictions.count_asked(champion.task_id)
     if rows and lacking > 0:
         reference = read_reference(settings.paths.model(model.id))
         chosen = choose(
@@ -134,7 +134,7 @@ def ask_for_more(champion: Champion, model: TrainedModel, wanted: int, settings:
             lacking,
         )
         predictions.ask([rows[place].id for place in chosen], TEACHES)
-    return predictions.count_asked()
+    return predictions.count_asked(champion.task_id)
 
 
 def _to_ask_for(traffic: Traffic, reader: LabelReader, paths: Paths) -> list[PredictionRow]:

@@ -104,7 +104,7 @@ def record_look(begun: Begun, taken: Taken, check: ValidationResult | None, para
             f"Another monitor looked at {begun.model.id} since {begun.previous or 'its release'}: its decision counts, "
             "and nothing was read twice. 'make status' shows it."
         )
-    asked = ask_for_labels(look, window, taken.odd, parameters, settings)
+    asked = ask_for_labels(begun.champion.task_id, look, window, taken.odd, parameters, settings)
     told = Told(decision, look, begun.champion, begun.model.classes, asked, check.docs if check else None)
     page, figure = write_page(told, ledger, paths, window, taken.odd)
     write_metrics(decision, begun.champion, look, paths)

@@ -214,7 +214,12 @@ def record(begun: Begun, look: Look, parameters: MonitorParameters, ledger: Ledg
 
 
 def ask_for_labels(
-    look: Look, window: Window | None, odd: Sequence[int], parameters: MonitorParameters, settings: Settings
+    task_id: str,
+    look: Look,
+    window: Window | None,
+    odd: Sequence[int],
+    parameters: MonitorParameters,
+    settings: Settings,
 ) -> int:
     """Where nobody can tell without labels, ask for some: drawn at random, and of the oddest images. Those whose bytes
     are on disk alone, since nobody can label what can't be shown; and no more while as many wait, or else every look
@@ -224,7 +229,7 @@ def ask_for_labels(
     kept = [place for place, here in enumerate(window.kept) if here]
     random = np.random.default_rng(look.to)
     predictions = open_predictions(settings)
-    wanted = max(0, parameters.diagnosis.labels_asked - predictions.count_asked())
+    wanted = max(0, parameters.diagnosis.labels_asked - predictions.count_asked(task_id))
     drawn = random.permutation(kept)[:wanted].tolist()
     strange = [place for place in odd if window.kept[place] and place not in set(drawn)][: MOST_ODD if wanted else 0]
     predictions.ask([window.prediction_ids[place] for place in drawn], f"{AUDIT}: drawn at random after an alarm")

@@ -218,11 +218,20 @@ def move_the_world(stage: Stage) -> None:
 def send_labels(stage: Stage) -> int:
     """True labels of answers since the world moved, or an attacker's."""
     answered = [each for each in stage.stream.sent if each.moved and each.prediction_id]
-    some = answered[-stage.parameters.labels_sent :]
-    source = "attacker" if stage.scenario.attack else "rehearsal"
-    taken = stage.stream.label(some, source, attack=stage.scenario.attack)
+    taken = _label(stage, answered[-stage.parameters.labels_sent :])
     stage.note(f"{taken:,} labels come in" + (", an attacker's" if stage.scenario.attack else ""))
     return taken
+
+
+def send_asked_labels(stage: Stage) -> None:
+    """Those that monitoring asks for where it can't tell without."""
+    taken = _label(stage, stage.stream.asked())
+    stage.note(f"{taken:,} labels come in that were asked for" + (", an attacker's" if stage.scenario.attack else ""))
+
+
+def _label(stage: Stage, answers: list[Sent]) -> int:
+    source = "attacker" if stage.scenario.attack else "rehearsal"
+    return stage.stream.label(answers, source, attack=stage.scenario.attack)
 
 
 def retrainings(stage: Stage) -> list[Decision]:

@@ -30,7 +30,7 @@ def show_labels(gathered: Gathered) -> None:
 @never_fatal
 def show_queue(champion: Champion, asked: int, settings: Settings) -> None:
     """Whose label is asked for, the oldest request first."""
-    open_requests = open_predictions(settings).asked(MOST_SHOWN)
+    open_requests = open_predictions(settings).asked(champion.task_id, MOST_SHOWN)
     rows = [
         {"prediction": each.prediction_id, "image": each.image_id[:12], "why": each.reason, "since": f"{each.at:%F %R}"}
         for each in open_requests

@@ -26,6 +26,7 @@ SENDERS = 4
 TIMEOUT_SECONDS = 60.0
 FEWEST_LEFT_OVER = 500  # images of the stream
 SWAPPED = "red and blue are swapped"
+MOST_ASKED = 500  # labels that are read from the queue at once
 BLOCK = 64  # images that are changed together
 
 Images = NDArray[np.uint8]
@@ -144,6 +145,12 @@ class Stream:
 
         with ThreadPoolExecutor(SENDERS) as pool:
             return sum(status == httpx.codes.OK for status in pool.map(send, answers))
+
+    def asked(self) -> list[Sent]:
+        """Answers of this stream whose label the service asks for."""
+        found = self._client.get(f"{self.url}/queue", params={"limit": MOST_ASKED}).raise_for_status().json()["images"]
+        wanted = {each["prediction_id"] for each in found}
+        return [each for each in list(self.sent) if each.prediction_id in wanted]
 
     def _run(self) -> None:
         due = time.monotonic()

@@ -74,7 +74,9 @@ class Feedbacks:
         )
 
     def queue(self, limit: int) -> LabelQueue:
-        asked, count = self._asked_of(lambda found: (found.asked(limit), found.count_asked()))
+        asked, count = self._asked_of(
+            lambda found: (found.asked(self._task_id, limit), found.count_asked(self._task_id))
+        )
         return LabelQueue(images=[self._shown(each) for each in asked], open=count)
 
     def image(self, prediction_id: str) -> tuple[bytes, str]:

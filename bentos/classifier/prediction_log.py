@@ -284,7 +284,7 @@ class PredictionLogger:
         asked: list[str] = []
         unsure: list[bool] = (answered.probabilities.max(1) < keeping.ask_below).tolist()
         for row, each in enumerate(answered.seen):
-            asks = unsure[row] and self._may_ask(keeping.most_asked, len(asked))
+            asks = unsure[row] and self._may_ask(answered.bundle.serving.task_id, keeping.most_asked, len(asked))
             if (asks or _is_sampled(each.ask.id, keeping.share)) and each.ask.size > 0:
                 kept[row] = keeping.images.keep(images[row], file_of(each))
                 if kept[row] and asks:
@@ -293,11 +293,11 @@ class PredictionLogger:
             self._ask(asked, f"its confidence is below {keeping.ask_below:g}")
         return kept
 
-    def _may_ask(self, most: int, now: int) -> bool:
+    def _may_ask(self, task_id: str, most: int, now: int) -> bool:
         counted_at, asked = self._asked
         if time.monotonic() - counted_at > ASK_SECONDS and time.monotonic() >= self._retry_at:
             try:
-                asked = self._opened().count_asked()
+                asked = self._opened().count_asked(task_id)
             except TROUBLES as error:
                 self._put_off(error)
                 return False

@@ -265,8 +265,8 @@ class PredictionLog:
             with writing(self._engine, PREDICTIONS_LOCK) as connection:
                 connection.execute(self._insert(label_requests), rows)
 
-    def asked(self, limit: int = 100) -> list[LabelRequest]:
-        """The open requests, the oldest first."""
+    def asked(self, task_id: str, limit: int = 100) -> list[LabelRequest]:
+        """The open requests of the release that answers, the oldest first: no other's label would count any more."""
         query = self._open_requests(
             label_requests.c.prediction_id,
             label_requests.c.reason,
@@ -276,12 +276,12 @@ class PredictionLog:
             predictions.c.kept,
         )
         with self._engine.begin() as connection:
-            rows = connection.execute(query.order_by(label_requests.c.position).limit(limit))
+            rows = connection.execute(self._answering(query, task_id).order_by(label_requests.c.position).limit(limit))
             return [LabelRequest(**row._mapping) for row in rows]
 
-    def count_asked(self) -> int:
+    def count_asked(self, task_id: str) -> int:
         with self._engine.begin() as connection:
-            return int(connection.execute(self._open_requests(func.count())).scalar_one())
+            return int(connection.execute(self._answering(self._open_requests(func.count()), task_id)).scalar_one())
 
     def images_to_keep(self) -> set[str]:
         """The image ids of all open requests."""
@@ -383,7 +383,16 @@ class PredictionLog:
     def _open_requests(*columns: Any) -> Select[Any]:
         labelled = select(labels.c.prediction_id).where(labels.c.prediction_id == label_requests.c.prediction_id)
         joined = label_requests.join(predictions, predictions.c.id == label_requests.c.prediction_id)
+        joined = joined.join(servings, servings.c.id == predictions.c.serving_id)
         return select(*columns).select_from(joined).where(~labelled.exists())
+
+    @staticmethod
+    def _answering(query: Select[Any], task_id: str) -> Select[Any]:
+        """Of the task's last release that any worker has served."""
+        ours = servings.alias()
+        champion = (ours.c.task_id == task_id) & (ours.c.role == Role.CHAMPION.value) & (ours.c.problem == "")
+        last = select(ours.c.release_id).where(champion).order_by(ours.c.since.desc(), ours.c.id.desc()).limit(1)
+        return query.where(servings.c.task_id == task_id, servings.c.release_id == last.scalar_subquery())
 
 
 def last_position(connection: Connection) -> int:

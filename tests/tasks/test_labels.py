@@ -126,13 +126,13 @@ def test_labels_are_asked_for_of_images_that_can_be_shown(watched, truth):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"an image")
     assert ask_for_more(watched.champion, watched.model, 12, watched.settings) == 12
-    asked = watched.log.asked(100)
+    asked = watched.log.asked(watched.champion.task_id)
     assert {each.prediction_id for each in asked} <= set(kept[:30])
     assert {each.reason for each in asked} == {TEACHES}
     assert ask_for_more(watched.champion, watched.model, 12, watched.settings) == 12, "no more while as many wait"
     label(watched, [each.prediction_id for each in asked[:5]], ["zero"] * 5)
     assert ask_for_more(watched.champion, watched.model, 12, watched.settings) == 12
-    again = {each.prediction_id for each in watched.log.asked(100)}
+    again = {each.prediction_id for each in watched.log.asked(watched.champion.task_id)}
     assert not again & {each.prediction_id for each in asked[:5]}, "what is labelled is not asked for again"
 
 

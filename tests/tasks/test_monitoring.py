@@ -148,14 +148,15 @@ def test_labels_are_asked_for_where_nobody_can_tell(watched, images):
     unknown = replace(look.measured.diagnosis, action=Action.ASK)
     look = replace(look, measured=replace(look.measured, diagnosis=unknown))
     few = MonitorParameters.model_validate({"diagnosis": {"labels_asked": 10}})
-    asked = ask_for_labels(look, window, [0, 1, 2, 3], few, watched.settings)
-    requests = watched.log.asked()
+    task = watched.champion.task_id
+    asked = ask_for_labels(task, look, window, [0, 1, 2, 3], few, watched.settings)
+    requests = watched.log.asked(task)
     assert len(requests) == asked
     assert sum(each.reason.startswith("audit") for each in requests) == 10
-    assert ask_for_labels(look, window, [0, 1, 2, 3], few, watched.settings) == 0, "while those wait"
+    assert ask_for_labels(task, look, window, [0, 1, 2, 3], few, watched.settings) == 0, "while those wait"
     for each in requests:
         watched.log.add_label(each.prediction_id, watched.model.classes[each.predicted], source="person", client="")
     watched.send(images[60:120])
     _, look, _ = watched.look()
     assert look.labels == 10, "the odd ones say nothing of the others"
-    assert ask_for_labels(replace(look, measured=None), window, [], few, watched.settings) == 0
+    assert ask_for_labels(task, replace(look, measured=None), window, [], few, watched.settings) == 0

@@ -31,6 +31,13 @@ class Service(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
+    def do_GET(self) -> None:
+        answer = b'{"images": [{"prediction_id": "p"}, {"prediction_id": "of somebody else"}], "open": 2}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -66,7 +73,10 @@ def test_the_world_moves_and_what_failed_is_counted(version, url):
         sent.world = SCENARIOS["camera"]
         sent.wait_for(80, 30)
         taken = sent.label([each for each in sent.sent if each.prediction_id][:10], "ada")
+        asked = sent.asked()
     assert taken == 10
+    assert asked
+    assert {each.prediction_id for each in asked} == {"p"}
     assert {each.moved for each in sent.sent} == {False, True}
     assert 0 < len(sent.failed) < len(sent.sent) / 5
     assert {each.label for each in sent.sent} <= set(version.classes)

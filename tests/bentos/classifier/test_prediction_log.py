@@ -278,7 +278,7 @@ def test_where_memory_would_suffer_images_are_measured_at_once_and_not_kept(bund
             np.frombuffer(each.row.statistics, np.float32).tolist() == statistics(decode(ask.content)[None])[0].tolist()
         )
     assert [each.row.kept for each in found] == [False] * 3
-    assert logged.log().asked() == []
+    assert logged.log().asked("task-1") == []
 
 
 def test_a_shadow_answers_the_same_images_into_the_log_alone(bundle, challenger, tmp_path):
@@ -321,7 +321,7 @@ def test_a_sample_of_the_images_is_kept_and_the_unsure_ones_are_asked_for(bundle
     logged.predictor.predict(given)
     logged.logger.close()
     log = logged.log()
-    assert [each.prediction_id for each in log.asked()] == [each.id for each in given[:2]]
+    assert [each.prediction_id for each in log.asked("task-1")] == [each.id for each in given[:2]]
     assert [each.row.kept for each in log.after(0, 9)] == [True, True, False]
     assert images.read(image_id(decode(given[0].content))) == given[0].content
 

@@ -80,16 +80,31 @@ def test_a_label_ends_its_request_and_the_last_label_is_the_last_row(log):
     log.append([CHAMPION], [row(1), row(2)])
     log.ask([row(1).id, row(2).id], "unsure")
     log.ask([row(1).id], "asked again")
-    assert [(each.prediction_id, each.reason, each.kept) for each in log.asked()] == [
+    assert [(each.prediction_id, each.reason, each.kept) for each in log.asked("task-1")] == [
         (row(1).id, "unsure", False),
         (row(2).id, "unsure", True),
     ]
-    assert (log.count_asked(), log.images_to_keep()) == (2, {"f00d"})
+    assert (log.count_asked("task-1"), log.images_to_keep()) == (2, {"f00d"})
     log.add_label(row(1).id, "cat", source="a person", client="alice")
     log.add_label(row(1).id, "dog", source="a person", client="alice")
-    assert [each.prediction_id for each in log.asked(limit=5)] == [row(2).id]
+    assert [each.prediction_id for each in log.asked("task-1", limit=5)] == [row(2).id]
     assert [each.label for each in log.labels()] == ["cat", "dog"]
     assert [each.label for each in log.labels(after=log.labels()[0].position)] == ["dog"]
+
+
+def test_what_an_earlier_release_or_another_task_asked_for_waits_for_nobody(log):
+    other = replace(CHAMPION, id=8, task_id="task-2")
+    log.append([CHAMPION, other], [row(1), row(2, other)])
+    log.ask([row(1).id, row(2).id], "unsure")
+    assert [each.prediction_id for each in log.asked("task-1")] == [row(1).id]
+    assert (log.count_asked("task-1"), log.count_asked("task-2"), log.count_asked("task-3")) == (1, 1, 0)
+    since = CHAMPION.since + timedelta(hours=1)
+    later = replace(CHAMPION, id=9, release_id="dec-later", since=since)
+    refused = replace(CHAMPION, id=10, release_id="dec-refused", since=since + timedelta(hours=1), problem="damaged")
+    log.append([later, refused], [row(3, later)])
+    log.ask([row(3).id], "unsure")
+    assert [each.prediction_id for each in log.asked("task-1")] == [row(3).id]
+    assert (log.count_asked("task-1"), log.count_asked("task-2")) == (1, 1)
 
 
 def test_the_last_trial_counts_until_it_is_ended(log):
