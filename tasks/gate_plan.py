@@ -6,7 +6,7 @@ from flywheel.data.versions import open_arrays
 from flywheel.evaluation.evaluate import recorded_evaluation
 from flywheel.evaluation.exposure import exposure
 from flywheel.evaluation.power import equal_challenger_power, expected_disagreement, images_needed, margin_needed
-from flywheel.evaluation.spending import next_comparison
+from flywheel.evaluation.spending import Spending, next_comparison
 from flywheel.ledger import Champion, Ledger
 from flywheel.paths import Paths
 from flywheel.policies import GatePolicy
@@ -32,12 +32,7 @@ def demand_power(
         return
     known = recorded_evaluation(champion.model_id, version, paths)
     disagreement = expected_disagreement(policy, known.top1.value if known else None)
-    arrays = open_arrays(version)
-    ids = [str(name) for name in arrays.ids[arrays.side(Side.FROZEN)]]
-    past = past_uses(ledger, version.task_id, (version.evaluation_set_id, "", champion.model_id))
-    ids_of = frozen_ids(ledger, version.task_id, paths)
-    found = exposure(past, version.evaluation_set_id, ids, ids_of, policy, disagreement)
-    spending, images = next_comparison(found.uses, policy), int(found.chosen.sum())
+    spending, images = next_budget(version, champion, policy, ledger, paths, disagreement)
     if spending.spent:
         logger.warning(
             "The frozen set has served all %d planned comparisons: this model can't be promoted by the gate.",
@@ -55,3 +50,20 @@ def demand_power(
         f"model in {power:.0%} of cases only, {policy.smallest_power:.0%} is asked for: {images:,} frozen images are "
         f"too few for a margin of {policy.margin:g}. It takes {needed:,} images{wider}. Nothing was trained."
     )
+
+
+def next_budget(
+    version: DatasetVersion,
+    champion: Champion,
+    policy: GatePolicy,
+    ledger: Ledger,
+    paths: Paths,
+    disagreement: float,
+) -> tuple[Spending, int]:
+    """What the next comparison with the champion finds of the frozen set: its number and level, and how many images."""
+    arrays = open_arrays(version)
+    ids = [str(name) for name in arrays.ids[arrays.side(Side.FROZEN)]]
+    past = past_uses(ledger, version.task_id, (version.evaluation_set_id, "", champion.model_id))
+    ids_of = frozen_ids(ledger, version.task_id, paths)
+    found = exposure(past, version.evaluation_set_id, ids, ids_of, policy, disagreement)
+    return next_comparison(found.uses, policy), int(found.chosen.sum())

@@ -14,6 +14,7 @@ def rows_of(played: Played) -> list[tuple[str, str]]:
     return [
         ("scenario", f"{played.scenario}: {played.told}"),
         *([("judged by", played.policy)] if played.policy else []),
+        *([("frozen set", played.frozen_set)] if played.frozen_set else []),
         ("ended", played.outcome),
         ("images until the alarm", "none" if played.images_until_alarm is None else f"{played.images_until_alarm:,}"),
         ("minutes until healed", "–" if played.minutes_to_heal is None else f"{played.minutes_to_heal:.1f}"),

@@ -11,7 +11,7 @@ from flywheel.settings import RehearsalParameters
 
 WINDOW_ANSWERS = 200
 RETRAINING: Json = {
-    "gate": {"margin": 0.05, "slice_margin": 0.1, "disagreement": 0.1, "planned_gates": 3, "smallest_power": 0.0},
+    "gate": {"margin": 0.05, "slice_margin": 0.1, "disagreement": 0.1, "smallest_power": 0.0},
 }
 TOLD = "digits: a margin of 5 points, small windows; this proves the mechanics, and is no evidence of healing"
 

@@ -20,6 +20,7 @@ from typing import Any, cast
 import httpx
 
 from flywheel.data.versions import load_version
+from flywheel.evaluation.spending import Spending
 from flywheel.ledger import Champion, Decision, Kind, Ledger, LedgerError, open_ledger
 from flywheel.ledger.entries import Json, utc_now
 from flywheel.ledger.predictions import PredictionLog, open_predictions
@@ -31,10 +32,12 @@ from flywheel.monitoring.look import Look, look_of
 from flywheel.paths import Paths
 from flywheel.records import DatasetVersion
 from flywheel.report.rehearsal import Event, LookPoint, Played, draw_rehearsal
-from flywheel.settings import PROJECT, RehearsalParameters, Settings
+from flywheel.settings import PROJECT, RehearsalParameters, RetrainParameters, Settings
 from tasks.addresses import answers
 from tasks.cooldown import ENDED, Outcome
+from tasks.gate_plan import next_budget
 from tasks.rehearsal_policy import TOLD, fitted, is_small, policy_of
+from tasks.retraining import as_asked
 from tasks.stream import SCENARIOS, Scenario, Sent, Stream
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ class Stage:
     events: list[Event] = field(default_factory=list)
     looks: list[LookPoint] = field(default_factory=list)
     moved_at: int = 0  # requests that were sent before the world moved
+    uses: str = ""  # of the frozen set, in words
 
     def note(self, what: str) -> None:
         log.info("%s", what)
@@ -138,13 +142,28 @@ def on_stage(parameters: RehearsalParameters, settings: Settings) -> Iterator[St
     if standing is None:
         raise RehearsalError("No champion to rehearse with: 'make run' makes one.")
     version = load_version(paths.dataset(read_model(paths.model(standing.model_id)).dataset_id))
+    spending = demand_budget(standing, version, ledger, paths)
     champion = release_for_rehearsal(standing, ledger, paths, policy_of(version))
     parameters, scenario = fitted(parameters, version), SCENARIOS[parameters.scenario]
     with (
         service(settings, paths.state / "logs" / "rehearsal-service.log") as url,
         Stream(version, url, parameters.rate, parameters.seed) as stream,
     ):
-        yield Stage(parameters, scenario, ledger, paths, champion, version, stream, open_predictions(settings))
+        stage = Stage(parameters, scenario, ledger, paths, champion, version, stream, open_predictions(settings))
+        stage.uses = f"comparison {spending.number} of {spending.planned} that are planned on it"
+        yield stage
+
+
+def demand_budget(champion: Champion, version: DatasetVersion, ledger: Ledger, paths: Paths) -> Spending:
+    """What is left of the frozen set, which a rehearsal uses as any gate does. RehearsalError where nothing is."""
+    policy = as_asked(RetrainParameters(), policy_of(version)).gate
+    spending, _ = next_budget(version, champion, policy, ledger, paths, policy.disagreement)
+    if spending.spent:
+        raise RehearsalError(
+            f"The frozen set of this home has served all {spending.planned} comparisons that are planned on it, so no "
+            "model could be promoted. Rehearse in another home: FLYWHEEL_HOME=/somewhere/else make rehearse."
+        )
+    return spending
 
 
 def release_for_rehearsal(standing: Champion, ledger: Ledger, paths: Paths, retraining: Json | None = None) -> Champion:
@@ -322,6 +341,7 @@ def played(stage: Stage, decisions: list[Decision], runs: list[dict[str, Any]], 
         answers=tuple((each.at, each.answered == each.label) for each in sent if each.prediction_id),
         last_prediction=healed[-1].prediction_id if healed else "",
         policy=TOLD if is_small(stage.version) else "",
+        frozen_set=stage.uses,
     )
 
 

@@ -80,7 +80,11 @@ def find_cause(parameters: RetrainParameters, ledger: Ledger, settings: Settings
 
 def as_released(parameters: RetrainParameters, cause: Cause, ledger: Ledger) -> RetrainParameters:
     """With what the champion's release asks of its retrainings, where it does: a rehearsal's of a small task does."""
-    asked: Json = ledger.decision(cause.champion.decision_id).evidence.get("retraining", {})
+    return as_asked(parameters, ledger.decision(cause.champion.decision_id).evidence.get("retraining", {}))
+
+
+def as_asked(parameters: RetrainParameters, asked: Json) -> RetrainParameters:
+    """With these fields in place of its own, part by part."""
     known = parameters.model_dump()
     return RetrainParameters.model_validate({**known, **{part: {**known[part], **asked[part]} for part in asked}})
 

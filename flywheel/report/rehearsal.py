@@ -73,6 +73,7 @@ class Played:
     answers: tuple[tuple[datetime, bool], ...]  # when, and whether it was right
     last_prediction: str  # an answer of the new model; empty where there is none
     policy: str = ""  # what it was judged by; empty for the usual policies
+    frozen_set: str = ""  # which of its planned comparisons this was
 
     @property
     def holds(self) -> bool:

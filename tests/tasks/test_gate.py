@@ -12,8 +12,10 @@ from flywheel.ledger import Kind
 from flywheel.model.inference import load_model
 from flywheel.policies import GatePolicy
 from flywheel.records import ProbeResult, PromotesAs, Verdict
+from tasks import rehearsing
 from tasks.evaluation import evaluate_model
 from tasks.gate_plan import GatePlanError, demand_power
+from tasks.rehearsing import RehearsalError, demand_budget
 from tests.tasks.judged_project import OPEN, served_alike
 
 
@@ -197,3 +199,16 @@ def test_a_spent_budget_is_the_gates_to_say(defended, evaluations):
     assert "have served all 1 planned comparisons" in verdict.reason
     assert "new labelled images on the frozen side restore it" in verdict.reason
     demand_power(defended.version, defended.ledger.champion(), once, defended.ledger, defended.paths)
+
+
+def test_a_rehearsal_says_what_it_uses_of_the_frozen_set_and_is_refused_where_nothing_is_left(
+    defended, evaluations, monkeypatch
+):
+    asked = (defended.ledger.champion(), defended.version, defended.ledger, defended.paths)
+    other = replace(evaluations["strong"], model_id="model-other", id="eval-other")
+    assert defended.judge(other, OPEN.model_copy(update={"margin": 0.001})).verdict is not Verdict.PASS
+    spending = demand_budget(*asked)
+    assert (spending.number, spending.planned) == (2, 10)
+    monkeypatch.setattr(rehearsing, "policy_of", lambda _: {"gate": {"planned_gates": 1}})
+    with pytest.raises(RehearsalError, match="FLYWHEEL_HOME=/somewhere/else"):
+        demand_budget(*asked)
