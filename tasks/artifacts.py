@@ -204,6 +204,8 @@ def _found(rule: RuleResult) -> str:
 
     if rule.verdict is not Verdict.PASS or rule.value is None or rule.parts:
         return cell(rule.reason)
+    if rule.interval and rule.value == rule.interval.low:
+        return f"{ends(rule.interval, rule.rule)}, {in_unit(rule.threshold, rule.rule)} asked of its low end"
     interval = f" {ends(rule.interval, rule.rule)}" if rule.interval else ""
     return f"{in_unit(rule.value, rule.rule)}{interval}, asked {in_unit(rule.threshold, rule.rule)}"
 

@@ -116,8 +116,9 @@ def _superior(promotion: Decision, decisions: Mapping[str, Decision]) -> bool:
 
 
 def _origin(champion: Champion, history: Sequence[Champion], decisions: Mapping[str, Decision]) -> Champion:
-    """The champion's own promotion, where this row is a rollback to it."""
+    """The champion's own promotion, where this row is a rollback to it, or a release of the same again."""
     decision = decisions[champion.decision_id]
-    if decision.kind is not Kind.ROLLBACK:
-        return champion
-    return next(each for each in history if each.position == decision.inputs["restores"])
+    while decision.kind is Kind.ROLLBACK:
+        champion = next(each for each in history if each.position == decision.inputs["restores"])
+        decision = decisions[champion.decision_id]
+    return champion

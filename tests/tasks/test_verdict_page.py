@@ -108,6 +108,7 @@ def test_a_person_is_asked_in_plain_words_and_told_each_rule(judged):
     assert "Beside the champion, with images: `verdict.html`" in told
     assert all(f"\n- {rule.rule}, pass: " in told for rule in gate.rules)
     assert re.search(r"\n- champion, pass: \+[\d.]+ \[[-+.\d]+, [-+.\d]+\], asked 0\.0\n", told)
+    assert re.search(r"\n- top-1, pass: \[[.\d]+, [.\d]+\], [.\d]+ asked of its low end\n", told)
     failing = replace(gate.rules[0], verdict=Verdict.FAIL, reason="One image was learned from.")
     told = gate_question(replace(gate, rules=(failing,)), "Why.", "")
     assert "- leaks, **FAIL**: One image was learned from." in told

@@ -82,6 +82,16 @@ def test_each_rollback_goes_further_back_and_none_forward_again(ledger):
     assert ledger.previous_champion("task-1") is None
 
 
+def test_a_release_of_the_same_again_is_no_champion_to_go_back_to(ledger):
+    promote_all(ledger, "abc")
+    for _ in range(3):
+        ledger.release_again(ledger.champion("task-1"), reason="again", who="a test", artifacts={})
+    rollback(ledger)
+    assert ledger.champion("task-1").model_id == "model-b"
+    ledger.release_again(ledger.champion("task-1"), reason="again", who="a test", artifacts={})
+    assert ledger.previous_champion("task-1").model_id == "model-a"
+
+
 def test_what_is_promoted_after_a_rollback_goes_back_to_where_the_rollback_went(ledger):
     promote_all(ledger, "abc")
     rollback(ledger)
