@@ -28,17 +28,24 @@ PIXEL_FILES = ("images.npy", "labels.npy")  # of a dataset version: what its id 
 def artifacts_of(model: TrainedModel, paths: Paths) -> Json:
     """Hashes of what stands behind a model, for the ledger to keep with its promotion: names that are hashes of what
     went in can't tell whether what came out was changed."""
-    found: Json = {"weights_sha256": model.weights_sha256}
-    manifest = read_json(paths.dataset(model.dataset_id) / "manifest.json")
-    if manifest:
-        found["dataset_sha256"] = pixels_digest(manifest)
-        index = str(manifest["index_id"])
-        if (table := paths.index(index) / TABLE).is_file():
-            found["index_sha256"] = digest_of_file(table)
-        subjects = (model.dataset_id, index)
-        found["validations"] = {
-            file.stem: digest_of_validation(file) for subject in subjects for file in validation_files(subject, paths)
-        }
+    return {"weights_sha256": model.weights_sha256, **_behind(model.dataset_id, paths)}
+
+
+def _behind(dataset_id: str, paths: Paths) -> Json:
+    """Hashes of a dataset version, its index and validations, and of the version that it extends."""
+    manifest = read_json(paths.dataset(dataset_id) / "manifest.json")
+    if not manifest:
+        return {}
+    index = str(manifest["index_id"])
+    files = (file for subject in (dataset_id, index) for file in validation_files(subject, paths))
+    found: Json = {
+        "dataset_sha256": pixels_digest(manifest),
+        "validations": {file.stem: digest_of_validation(file) for file in files},
+    }
+    if (table := paths.index(index) / TABLE).is_file():
+        found["index_sha256"] = digest_of_file(table)
+    if base := manifest.get("extends"):
+        found["extends"] = _behind(str(base), paths)
     return found
 
 

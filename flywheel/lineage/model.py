@@ -97,7 +97,7 @@ def _dataset(dataset_id: str, recorded: Json, paths: Paths, relation: str = "tra
     if version is None:
         return Node(relation, "dataset version", dataset_id, "", check)
     counts = ", ".join(f"{count:,} {side}" for side, count in version.counts.items() if count)
-    before = (_dataset(version.extends, recorded, paths, "extends"),) if version.extends else ()
+    before = (_dataset(version.extends, recorded.get("extends", {}), paths, "extends"),) if version.extends else ()
     children = (*_validations(dataset_id, recorded, paths), _index(version.index_id, recorded, paths), *before)
     return Node(relation, "dataset version", dataset_id, f"{len(version.classes)} classes: {counts}", check, children)
 

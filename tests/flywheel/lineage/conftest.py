@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from flywheel.data.extension import extend_version
 from flywheel.data.folders import write_json
 from flywheel.data.index import build_index
 from flywheel.data.versions import build_version, load_version, open_arrays
@@ -39,7 +40,7 @@ from flywheel.records import (
     Verdict,
     to_json,
 )
-from flywheel.settings import PROJECT, DataParameters, Settings
+from flywheel.settings import PROJECT, DataParameters, ExtensionParameters, Settings
 from tasks.bento_contents import contents_version, pinned_packages, shipped_files
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -68,7 +69,18 @@ class Home:
 
     @property
     def version(self) -> DatasetVersion:
-        return load_version(next(self.paths.datasets.glob("ds-*")))
+        """The only one, or the one that extends it."""
+        return max((load_version(folder) for folder in self.paths.datasets.glob("ds-*")), key=lambda each: each.extends)
+
+    def extend(self) -> DatasetVersion:
+        """A version of the only one and of labelled images."""
+        rng, folder = np.random.default_rng(1), self.paths.raw("labels-1")
+        for number in range(40):
+            file = folder / ("cat", "dog")[number % 2] / f"{number:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(file)
+        index = build_index(Source("labels-1", folder, "labels"), self.paths)
+        return extend_version(self.version, index, (), ExtensionParameters(), self.paths)
 
     def model(self, name: str, verdict: Verdict = Verdict.PASS, *, bento: bool = True) -> str:
         """A judged model, packaged; returns its id."""

@@ -87,9 +87,9 @@ def weights_and_manifests(home: Home, model: str) -> None:
         (folder / "model.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def pixels_and_manifest(home: Home, _: str) -> None:
+def pixels_and_manifest(home: Home, _: str, version: str = "") -> None:
     """The same for the packed images, which are not in the version's name."""
-    folder = home.version.folder
+    folder = home.paths.dataset(version) if version else home.version.folder
     flip(folder / "images.npy")
     document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     document["files"]["images.npy"]["sha256"] = digest_of_file(folder / "images.npy")
@@ -159,6 +159,17 @@ def test_a_change_that_fits_its_own_manifest_does_not_fit_the_ledger(home, chang
     model = home.promoted("first")
     change(home, model)
     assert [each.kind for each in troubles(explained(home, model))] == kinds
+
+
+def test_a_retrained_model_is_walked_back_through_the_version_that_its_own_extends(home):
+    base, extended = home.version, home.extend()
+    assert extended.extends == base.id
+    model = home.promoted("retrained")
+    root = explained(home, model)
+    assert [each.id for each in all_nodes(root) if each.kind == "dataset version"] == [extended.id, base.id]
+    assert troubles(root) == []
+    pixels_and_manifest(home, model, base.id)
+    assert [each.id for each in troubles(explained(home, model))] == [base.id]
 
 
 @pytest.mark.parametrize(
