@@ -64,6 +64,7 @@ UNITS: dict[str, Callable[[float | None], str]] = {
     "champion": points,
     "slices": points,
     "robustness": points,
+    "drifted": points,
     "latency": ratio,
     "size": ratio,
 }

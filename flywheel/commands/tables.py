@@ -90,7 +90,9 @@ def rules_table(gate: Decision) -> Table:
             verdict(rule["verdict"]),
             Text(rule["reason"]),
         )
-    table.caption = "champion, slices, robustness: percentage points to the champion; latency, size: times its own"
+    table.caption = (
+        "champion, slices, robustness, drifted: percentage points to the champion; latency, size: times its own"
+    )
     table.caption_justify = "left"
     return table
 

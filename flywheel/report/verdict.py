@@ -109,13 +109,13 @@ class VerdictContents:
         return rows[:CLASSES_IN_SIGHT], rows[CLASSES_IN_SIGHT:]
 
     def _smallest_drop(self, counted: SliceCounts | None, level: float) -> float | None:
-        return smallest_detectable_drop(counted, level, self.policy.margin) if counted else None
+        return smallest_detectable_drop(counted, level, self.policy.loss_of_a_slice) if counted else None
 
     def _why(self, part: RulePart) -> str:
         if part.verdict is Verdict.PASS:
             return ""
         if part.verdict is Verdict.FAIL:
-            return f"more than {100 * self.policy.margin:g} points lost"
+            return f"more than {100 * self.policy.loss_of_a_slice:g} points lost"
         if part.images < self.policy.smallest_slice:
             return f"not enough data: fewer than {self.policy.smallest_slice:,} images"
         return f"not enough data: a loss of {100 * self.policy.largest_slice_drop:g} points is not excluded"
