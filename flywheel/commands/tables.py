@@ -90,9 +90,7 @@ def rules_table(gate: Decision) -> Table:
             verdict(rule["verdict"]),
             Text(rule["reason"]),
         )
-    table.caption = (
-        "champion, slices, robustness, drifted: percentage points to the champion; latency, size: times its own"
-    )
+    table.caption = "champion, slices, robustness, drifted: percentage points; latency, size: times the champion's"
     table.caption_justify = "left"
     return table
 
